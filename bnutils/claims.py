@@ -1,0 +1,360 @@
+"""The paper's claims, each with the criterion that decides it, and the judge that computes a verdict from a frame.
+
+Criteria are written before the runs that they judge; the repository's history shows it. A claim has parts; each part is
+one effect, computed for every seed, and a range in which the effect must lie. A part holds when the whole 95 % t
+interval over seeds lies in the range, fails when the whole interval lies outside, and is open otherwise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+ARRIVED = 0.9  # the accuracy that counts as having learned to classify the training set
+UNTRAINED = 0.2  # twice the accuracy of guessing among ten classes
+SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
+HOLDS = {True: "yes", False: "no", None: "open"}
+
+
+# ---- effects: frame -> one value for each seed ---------------------------------------------------------------------
+
+
+def _values(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, dose: float | None = None) -> pd.DataFrame:
+    """The rows of one arm and quantity; the noisy norms stand for the paper's dose unless another is asked for."""
+    rows = frame[(frame.quantity == quantity) & (frame.norm == norm) & (frame.lr == lr)]
+    if norm.startswith("noisy"):
+        rows = rows[rows.dose == (1.0 if dose is None else dose)]
+    return rows.assign(seed=rows.seed.fillna(-1))  # the paper's curves have no seed: they are one run
+
+
+def _seeds(frame: pd.DataFrame) -> pd.Index:
+    return pd.Index(sorted(frame.seed.fillna(-1).unique()), name="seed")
+
+
+def steps_to(frame: pd.DataFrame, norm: str, lr: float, *, dose: float | None = None) -> pd.Series:
+    """By seed, the first step at which the smoothed training accuracy is at least 0.9; the length of training if never.
+
+    The length stands in for "later than we trained", which understates how slow such a run is. NaN without such an arm.
+    """
+    rows = _values(frame, "smooth_accuracy", norm, lr, dose=dose)
+    if rows.empty:
+        return pd.Series(np.nan, index=_seeds(frame))
+    arrived = rows[rows.value >= ARRIVED].groupby("seed").step.min()
+    return arrived.reindex(_seeds(frame)).fillna(frame.step.max()).astype(float).clip(lower=1)
+
+
+def final_accuracy(frame: pd.DataFrame, quantity: str, norm: str, lr: float) -> pd.Series:
+    """By seed, the mean accuracy over the last fifth of training; zero for a run that diverged before.
+
+    NaN without such an arm.
+    """
+    rows = _values(frame, quantity, norm, lr)
+    if rows.empty:
+        return pd.Series(np.nan, index=_seeds(frame))
+    late = rows[rows.step >= 0.8 * frame.step.max()]
+    return late.groupby("seed").value.mean().reindex(_seeds(frame)).fillna(0.0)
+
+
+def movement(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, layer: int, relative: bool) -> pd.Series:
+    """By seed, the mean over training of a layer's change of moments; `relative` divides by its standard deviation."""
+
+    def average(name: str) -> pd.Series:
+        rows = _values(frame, name, norm, lr)
+        return rows[rows.layer == layer].groupby("seed").value.mean()
+
+    return average(quantity) / average("layer_deviation") if relative else average(quantity)
+
+
+def log2_ratio(slow: pd.Series, fast: pd.Series) -> pd.Series:
+    """log2(slow / fast), paired by seed: 1 is twice."""
+    return np.log2(slow / fast)
+
+
+# ---- claims --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """One effect, by seed, and the open range (low, high) for its interval; `show` turns a value into words."""
+
+    label: str
+    effect: Callable[[pd.DataFrame], pd.Series]
+    low: float = -np.inf
+    high: float = np.inf
+    show: Callable[[float], str] = "{:.2f}".format
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper: where it stands, how it is decided, what would refute it, at which scales it is judged.
+
+    parts: from a setting (its learning rates and layers) to the parts. scales: presets whose runs can decide it.
+    """
+
+    statement: str
+    place: str
+    criterion: str
+    refuted_by: str
+    parts: Callable[[Any], list[Part]]
+    scales: tuple[str, ...] = ("quick", "cifar", "paper")
+    unfit: str = "eight steps decide nothing"
+
+    def _repr_html_(self) -> str:
+        rows = {"The paper": self.place, "It holds if": self.criterion, "It falls if": self.refuted_by}
+        items = "".join(f"<dt>{key}</dt><dd>{escape(value)}</dd>" for key, value in rows.items())
+        return f'<div class="claim"><p><strong>Claim.</strong> {escape(self.statement)}</p><dl>{items}</dl></div>'
+
+
+def _times(effect: float) -> str:
+    return f"{2**effect:.3g} times"
+
+
+def _percent(effect: float) -> str:
+    return f"{100 * effect:.1f} %"
+
+
+def _speed(setting: Any) -> list[Part]:
+    lr = setting.lrs[0]
+
+    def effect(frame: pd.DataFrame) -> pd.Series:
+        return log2_ratio(steps_to(frame, "none", lr), steps_to(frame, "batch", lr))
+
+    return [
+        Part(f"steps to 90 %, Standard over BatchNorm, learning rate {lr:g}", effect, low=np.log2(1.5), show=_times)
+    ]
+
+
+def _test_accuracy(setting: Any) -> list[Part]:
+    lr = setting.lrs[0]
+
+    def effect(frame: pd.DataFrame) -> pd.Series:
+        return final_accuracy(frame, "test_accuracy", "batch", lr) - final_accuracy(frame, "test_accuracy", "none", lr)
+
+    return [Part(f"test accuracy, BatchNorm minus Standard, learning rate {lr:g}", effect, low=0.01, show=_percent)]
+
+
+def _large_steps(setting: Any) -> list[Part]:
+    lr = setting.lrs[-1]
+    return [
+        Part(
+            f"training accuracy, BatchNorm, {lr:g}",
+            lambda f: final_accuracy(f, "train_accuracy", "batch", lr),
+            ARRIVED,
+            show=_percent,
+        ),
+        Part(
+            f"training accuracy, Standard, {lr:g}",
+            lambda f: final_accuracy(f, "train_accuracy", "none", lr),
+            high=UNTRAINED,
+            show=_percent,
+        ),
+    ]
+
+
+def _stability(setting: Any) -> list[Part]:
+    def part(layer: int) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            moved = (
+                movement(frame, "layer_mean_step", norm, setting.lrs[0], layer=layer, relative=True)
+                for norm in ("none", "batch")
+            )
+            return log2_ratio(*moved)
+
+        return Part(f"layer {layer}: relative movement of the mean, Standard over BatchNorm", effect, -1, 1, _times)
+
+    return [part(layer) for layer in setting.layers("speed")]
+
+
+def _noisy_speed(setting: Any) -> list[Part]:
+    lr = setting.lrs[0]
+
+    def effect(frame: pd.DataFrame) -> pd.Series:
+        middle = np.sqrt(steps_to(frame, "batch", lr) * steps_to(frame, "none", lr))
+        return log2_ratio(steps_to(frame, "noisy", lr), middle)
+
+    return [
+        Part("steps to 90 %, noisy BatchNorm over the geometric mean of the other two", effect, high=0, show=_times)
+    ]
+
+
+def _noisy_stability(setting: Any) -> list[Part]:
+    def part(layer: int, what: str, quantity: str, relative: bool) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            moved = (
+                movement(frame, quantity, norm, setting.lrs[0], layer=layer, relative=relative)
+                for norm in ("noisy", "none")
+            )
+            return log2_ratio(*moved)
+
+        return Part(f"layer {layer}: {what}, noisy over Standard", effect, low=0, show=_times)
+
+    kinds = [
+        ("movement of the mean", "layer_mean_step", False),
+        ("movement of the variance", "layer_variance_step", False),
+        ("relative movement of the mean", "layer_mean_step", True),
+    ]
+    return [part(layer, *kind) for layer in setting.layers("noise") for kind in kinds]
+
+
+def _noise_alone(setting: Any) -> list[Part]:
+    lr = setting.lrs[0]
+
+    def effect(frame: pd.DataFrame) -> pd.Series:
+        return final_accuracy(frame, "train_accuracy", "noisy_none", lr)
+
+    return [Part("training accuracy, noise without BatchNorm", effect, high=UNTRAINED, show=_percent)]
+
+
+CLAIMS: dict[str, Claim] = {
+    "speed": Claim(
+        statement="A network with batch normalization trains faster than the same network without.",
+        place="Sec. 2, Fig. 1a (v3 and v5).",
+        criterion="at the first learning rate, Standard takes 1.5 times as many steps to 90 % training "
+        "accuracy or more.",
+        refuted_by="the interval of that ratio lies below 1.5.",
+        parts=_speed,
+    ),
+    "test_accuracy": Claim(
+        statement="It also ends at a better test accuracy.",
+        place="Sec. 2, Fig. 1b and App. A.1 (83 % against 80 %; v3 and v5).",
+        criterion="over the last fifth of training it is at least one percentage point higher with BatchNorm.",
+        refuted_by="the interval of the difference lies below one point.",
+        parts=_test_accuracy,
+        scales=("paper",),
+        unfit="digits saturate and short runs do not arrive, so final accuracy is judged at the paper's scale only",
+    ),
+    "large_steps": Claim(
+        statement="Batch normalization makes learning rates usable at which the plain network does not train.",
+        place="Sec. 2, Fig. 1a,b at learning rate 0.5 (v3 and v5).",
+        criterion="at the larger rate, over the last fifth of training, BatchNorm exceeds 90 % and Standard "
+        "stays below 20 %.",
+        refuted_by="BatchNorm stays below 90 % and Standard rises above 20 %; partly, if one of them does.",
+        parts=_large_steps,
+    ),
+    "stability": Claim(
+        statement="The distributions of activations are hardly more stable with batch normalization than without.",
+        place="Sec. 2.1, Fig. 1c (v3 and v5).",
+        criterion="in each layer drawn, how far the units' means move, in units of their standard deviation, "
+        "differs by less than a factor 2.",
+        refuted_by="the interval of that factor lies above 2 or below one half; partly, if it does in one layer only.",
+        parts=_stability,
+    ),
+    "noisy_speed": Claim(
+        statement="With noise that shifts its distributions at every step, BatchNorm still trains about as fast.",
+        place="Sec. 2.1, Fig. 2 left (v3 and v5).",
+        criterion="on a logarithmic scale, its steps to 90 % training accuracy lie nearer to BatchNorm's "
+        "than to Standard's.",
+        refuted_by="they lie nearer to Standard's.",
+        parts=_noisy_speed,
+    ),
+    "noisy_stability": Claim(
+        statement="The distributions under that noise are less stable than those of the plain network.",
+        place="Sec. 2.1, Fig. 2 right and Fig. 8 (v5: Fig. 7).",
+        criterion="in each layer drawn, means and variances move more than the plain network's, "
+        "the means also in units of their standard deviation.",
+        refuted_by="the intervals of these ratios lie below 1; partly, if only some do.",
+        parts=_noisy_stability,
+    ),
+    "noise_alone": Claim(
+        statement="The same noise put on the plain network stops it from training altogether.",
+        place="Sec. 2.1 (stated, not drawn; v3 and v5).",
+        criterion="its training accuracy over the last fifth stays below 20 %.",
+        refuted_by="it rises above 20 %.",
+        parts=_noise_alone,
+    ),
+}
+
+
+# ---- the judge -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A computed verdict: its word, its reason, and a row for each part (holds: True, False, or None for open)."""
+
+    claim: Claim
+    word: str
+    reason: str
+    parts: pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        head = "".join(
+            f"<th>{name}</th>" for name in ("", "ours", "95 % interval", "the paper's curve", "accepted", "holds")
+        )
+        body = "".join(
+            f"<tr><td>{escape(p.label)}</td><td>{p.value}</td><td>{p.interval}</td><td>{p.paper}</td>"
+            f"<td>{p.accepted}</td><td>{HOLDS[p.holds]}</td></tr>"
+            for p in self.parts.itertuples()
+        )
+        said = f"<strong>{SIGNS[self.word]} {self.word.capitalize()}.</strong> {escape(self.claim.statement)}"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f'<div class="verdict"><p>{said} <em>{escape(self.reason)}</em></p>{table}</div>'
+
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    """The 95 % t interval of the mean over seeds; unbounded for fewer than two, a point where all agree."""
+    if len(values) < 2 or values.isna().any():
+        return -np.inf, np.inf
+    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), max(stats.sem(values), 1e-12))
+    return float(low), float(high)
+
+
+def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame | None = None) -> Verdict:
+    """The verdict on claim `name`: reproduced if all parts hold, not reproduced if all fail, partly if some do each.
+
+    Inconclusive otherwise, and where the preset is no scale at which the claim is judged or runs are missing.
+    `paper`, the paper's own curves, puts the value that the same measure takes on them beside ours. Raises ValueError
+    for a claim that is not listed.
+    """
+    if name not in CLAIMS:
+        raise ValueError(f"unknown claim {name!r}: accepted are {', '.join(CLAIMS)}")
+    claim, rows = CLAIMS[name], []
+    for part in claim.parts(setting):
+        values = part.effect(frame).dropna()
+        low, high = interval(values)
+        holds = True if part.low < low and high < part.high else False if high <= part.low or low >= part.high else None
+        there = part.effect(paper).dropna() if paper is not None else pd.Series(dtype=float)
+        bounds = [("above", part.low), ("below", part.high)]
+        known = np.isfinite(low) and np.isfinite(high)
+        rows.append(
+            {
+                "label": part.label,
+                "effect": values.mean(),
+                "value": part.show(values.mean()) if len(values) else "none",
+                "interval": f"{part.show(low)} to {part.show(high)}" if known else "none",
+                "paper": part.show(there.mean()) if len(there) else "not drawn",
+                "accepted": " and ".join(f"{word} {part.show(bound)}" for word, bound in bounds if np.isfinite(bound)),
+                "holds": holds,
+            }
+        )
+    seeds = len(_seeds(frame))
+    reason = f"{seeds} seeds at scale {setting.preset}."
+    if setting.preset not in claim.scales:
+        word, reason = "inconclusive", f"Not judged at scale {setting.preset}: {claim.unfit}."
+    elif frame.attrs.get("missing"):
+        word, reason = "inconclusive", f"{frame.attrs['missing']} runs are missing."
+    else:
+        outcomes = {row["holds"] for row in rows}
+        word = "partly" if {True, False} <= outcomes else "inconclusive"
+        word = {frozenset({True}): "reproduced", frozenset({False}): "not reproduced"}.get(frozenset(outcomes), word)
+    return Verdict(claim, word, reason, pd.DataFrame(rows))
+
+
+def benefit(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
+    """The dose-response: for each dose of noise, how many times faster than Standard noisy BatchNorm reaches 90 %.
+
+    Columns dose (0 is BatchNorm without noise), speedup (geometric mean over seeds), low, high (95 % t interval of the
+    paired log ratio), helps: "yes" where the interval lies above 1, "no" where it lies below, else "open".
+    """
+    rows = []
+    for dose in [0.0, *sorted(frame.dose[frame.norm == "noisy"].unique())]:
+        fast = steps_to(frame, "noisy", lr, dose=dose) if dose else steps_to(frame, "batch", lr)
+        ratio = log2_ratio(steps_to(frame, "none", lr), fast)
+        low, high = interval(ratio)
+        helps = "yes" if low > 0 else "no" if high < 0 else "open"
+        rows.append({"dose": dose, "speedup": 2 ** ratio.mean(), "low": 2**low, "high": 2**high, "helps": helps})
+    return pd.DataFrame(rows)

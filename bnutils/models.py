@@ -1,0 +1,128 @@
+"""The paper's two families of networks, with the normalizer passed in: the VGG and the deep linear network.
+
+Both are a `Network`: a sequence of numbered layers, each (linear, norm, tail), so that layer i of the paper's figures
+is `network.layer(i)` in every arm and a probe of `norm` sees the same place with and without normalization.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+# Simonyan and Zisserman 2014, Table 1: output channels of the convolutions, M a 2x2 max-pooling.
+DEPTHS: dict[str, tuple[int | str, ...]] = {
+    "A": (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
+    "B": (64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
+    "D": (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"),
+    "E": (64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", *[512] * 4, "M"),
+}
+
+
+class MakeNorm(Protocol):
+    """What a network asks of a normalizer: a module for so many channels at this layer."""
+
+    def __call__(self, channels: int, *, layer: int, spatial: bool) -> nn.Module: ...
+
+
+class Network(nn.Sequential):
+    """Numbered layers, each `linear`, then `norm`, then `tail` (non-linearity, pooling)."""
+
+    def layer(self, number: int) -> nn.Module:
+        """Layer `number`, counted from 1 as in the paper's figures. Raises ValueError outside 1..depth."""
+        if not 1 <= number <= len(self):
+            raise ValueError(f"no layer {number}: this network has layers 1 to {len(self)}")
+        return self[number - 1]
+
+
+def _layer(linear: nn.Module, norm: nn.Module, *tail: nn.Module) -> nn.Module:
+    return nn.Sequential(OrderedDict(linear=linear, norm=norm, tail=nn.Sequential(*tail)))
+
+
+def _initialise(network: Network, generator: torch.Generator) -> Network:
+    """Glorot: weights ~ U(-a, a), a = sqrt(6 / (fan_in + fan_out)); biases zero. Normalizers are not touched."""
+    for layer in network:
+        nn.init.xavier_uniform_(layer.linear.weight, generator=generator)
+        if layer.linear.bias is not None:
+            nn.init.zeros_(layer.linear.bias)
+    return network
+
+
+@dataclass(frozen=True)
+class VGG:
+    """A VGG for 32 x 32 images. The paper says "VGG-like" and no more (App. A.1); what it leaves open is a field here.
+
+    depth: the letter of Simonyan and Zisserman's table. D (13 convolutions) is the smallest for which layer 13, drawn
+    in
+        the paper's Figs 2 and 8, is a convolution.
+    width: multiplies every channel count and the head.
+    head: width of the two hidden linear layers, 4096 as in the original: Glorot weights of D then have a squared norm
+    of
+        8.9e3, within the 0.8e4 to 1.05e4 that the loss at step 0 of the paper's Fig. 4a implies; 512 would give 4.5e3.
+    norm_head: the normalizer stands on the hidden linear layers too. Layers 11 and 13 are drawn as normalized whatever
+        the depth, so it does. The output layer carries none.
+    Dropout, which the original has in its head, is left out: the paper names none. Biases stay in every arm, so that
+    arms have the same parameters up to the normalizer's own.
+    """
+
+    depth: str = "D"
+    width: float = 1.0
+    head: int = 4096
+    norm_head: bool = True
+
+    def __post_init__(self):
+        if self.depth not in DEPTHS:
+            raise ValueError(
+                f"unknown depth {self.depth!r}: accepted are {', '.join(DEPTHS)} (the letters of the VGG paper)"
+            )
+        if not self.width * 64 >= 1:
+            raise ValueError(f"width {self.width!r} leaves no channels: accepted is 1/64 or more")
+
+    @property
+    def layers(self) -> int:
+        """How many numbered layers the network has: convolutions and three linear maps."""
+        return sum(entry != "M" for entry in DEPTHS[self.depth]) + 3
+
+    def build(self, make_norm: MakeNorm, *, channels: int, classes: int, generator: torch.Generator) -> Network:
+        """A network for images [n channels 32 32] to logits [n classes]. Weights depend on `generator` alone."""
+        layers: list[nn.Module] = []
+        for entry in DEPTHS[self.depth]:
+            if entry == "M":
+                layers[-1].tail.append(nn.MaxPool2d(2))
+                continue
+            out = int(entry * self.width)
+            norm = make_norm(out, layer=len(layers) + 1, spatial=True)
+            layers.append(_layer(nn.Conv2d(channels, out, 3, padding=1), norm, nn.ReLU()))
+            channels = out
+        layers[-1].tail.append(nn.Flatten())
+        for out in [int(self.head * self.width)] * 2:
+            norm = make_norm(out, layer=len(layers) + 1, spatial=False) if self.norm_head else nn.Identity()
+            layers.append(_layer(nn.Linear(channels, out), norm, nn.ReLU()))
+            channels = out
+        layers.append(_layer(nn.Linear(channels, classes), nn.Identity()))
+        # The faster layout for narrow convolutions on a CPU: benchmarks/steps.py.
+        return _initialise(Network(*layers), generator).to(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class DeepLinear:
+    """The deep linear network of App. A.1: y = W_k ... W_1 x with square W_i and no non-linearity.
+
+    norm_last: whether the last layer is normalized too; not stated in the paper. Without, the network can still
+    represent
+        any linear map of its normalized input, which the task asks for.
+    """
+
+    depth: int = 25
+    features: int = 10
+    norm_last: bool = False
+
+    def build(self, make_norm: MakeNorm, *, generator: torch.Generator) -> Network:
+        """A float64 network [n features] to [n features]: without a non-linearity small differences are the signal."""
+        layers = []
+        for number in range(1, self.depth + 1):
+            normed = number < self.depth or self.norm_last
+            norm = make_norm(self.features, layer=number, spatial=False) if normed else nn.Identity()
+            layers.append(_layer(nn.Linear(self.features, self.features, bias=False), norm))
+        return _initialise(Network(*layers).double(), generator)

@@ -1,0 +1,133 @@
+"""Every normalizer behind one interface: `make(name, channels, layer, ...)` gives the module that follows a linear map.
+
+The noise of the paper's Algorithm 1 is a normalizer like any other. Open choices of the paper, with ours:
+
+- epsilon and momentum of BatchNorm: torch's defaults, 1e-5 and 0.1 (not stated in the paper).
+- noise comes after the learned gamma and beta, before the non-linearity ("added to BatchNorm layers").
+- N(sigma, r_sigma): r_sigma is a standard deviation.
+- at test time the noise is replaced by its expectation, a -> E[s] a + E[m] = (1 + n_sigma)/2 a, so that the layers
+  after
+  it meet the scale they were trained on (the paper shows training accuracy only).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bnutils import seeds
+
+NORMS = ("none", "batch", "noisy", "noisy_none")
+
+
+@dataclass(frozen=True)
+class NoiseConstants:
+    """The four constants of Algorithm 1 (Sec. 2.1 and App. A.2): n_mu, n_sigma, r_mu, r_sigma."""
+
+    n_mu: float = 0.5
+    n_sigma: float = 1.25
+    r_mu: float = 0.1
+    r_sigma: float = 0.1
+
+    def times(self, dose: float) -> "NoiseConstants":
+        """The same noise, `dose` times as far from doing nothing: dose 0 is the identity, dose 1 the paper's noise."""
+        return NoiseConstants(
+            n_mu=dose * self.n_mu,
+            n_sigma=1 + dose * (self.n_sigma - 1),
+            r_mu=dose * self.r_mu,
+            r_sigma=dose * self.r_sigma,
+        )
+
+
+class Noise(nn.Module):
+    """Algorithm 1: a_ij <- s_ij a_ij + m_ij, with distributions that change at every step.
+
+    Per unit j and step: mu_j ~ U(-n_mu, n_mu), sigma_j ~ U(1, n_sigma). Per sample i and unit j, independently:
+    m_ij ~ U(mu_j - r_mu, mu_j + r_mu), s_ij ~ N(sigma_j, r_sigma). For [n c h w] a unit is a channel and height and
+    width count as samples; for [n c] a unit is a feature.
+
+    The stream is its own: a draw is a function of (seed, layer, step, shape) alone. Each forward pass in train mode
+    takes one draw and moves on by one step; inside `frozen` the step stays, so every pass sees the same draw. In eval
+    mode the noise is replaced by its expectation.
+
+    Drawn from 16 random bits each, which is cheaper than torch's samplers (benchmarks/steps.py): the uniform lives on
+    65,536 evenly spaced points and the normal on the 65,536 mid-quantiles of its distribution (largest deviate 4.3
+    sigma).
+    """
+
+    def __init__(self, constants: NoiseConstants, *, seed: int, layer: int):
+        super().__init__()
+        self.constants, self.seed, self.layer = constants, seed, layer
+        self.step = 0
+        self.is_frozen = False
+
+    def forward(self, a: Float[Tensor, "n c *hw"]) -> Float[Tensor, "n c *hw"]:
+        c = self.constants
+        if not self.training:
+            return a * ((1 + c.n_sigma) / 2)
+        shift, scale = self.draw(a)
+        if not self.is_frozen:
+            self.step += 1
+        return torch.addcmul(shift, scale, a)
+
+    def draw(self, like: Float[Tensor, "n c *hw"]) -> tuple[Float[Tensor, "n c *hw"], Float[Tensor, "n c *hw"]]:
+        """The shift m and the scale s of this step, in the shape, type and device of `like`."""
+        c, generator = self.constants, seeds.generator(self.seed, "noise", self.layer, self.step, device=like.device)
+        units = torch.rand(2, like.shape[1], generator=generator, device=like.device, dtype=like.dtype)
+        mu, sigma = (2 * units[0] - 1) * c.n_mu, 1 + units[1] * (c.n_sigma - 1)
+        # Units last, as in memory format channels_last: the same values whatever the format, and no transposed copy.
+        shape = (like.shape[0], *like.shape[2:], like.shape[1])
+        count = like.numel()
+        bits = torch.empty(2 * (-(-count // 4)), dtype=torch.int64, device=like.device)
+        bits = bits.random_(-(2**63), None, generator=generator).view(torch.int16).view(2, -1)[:, :count]
+        uniform = bits[0].to(like.dtype).add_(0.5).mul_(c.r_mu / 2**15)
+        index = bits[1].int().bitwise_and_(0xFFFF)
+        normal = _normal_quantiles(like.dtype, like.device).index_select(0, index).mul_(c.r_sigma)
+        shift, scale = uniform.view(shape).add_(mu), normal.view(shape).add_(sigma)
+        return shift.movedim(-1, 1), scale.movedim(-1, 1)
+
+
+@cache
+def _normal_quantiles(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "65536"]:
+    """The standard normal's quantiles at (i + 1/2) / 65,536."""
+    return torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16).to(device, dtype)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Inside, every pass through a noise layer of `model` uses one and the same draw, and no step is used up."""
+    layers = [module for module in model.modules() if isinstance(module, Noise)]
+    before = [layer.is_frozen for layer in layers]
+    try:
+        for layer in layers:
+            layer.is_frozen = True
+        yield
+    finally:
+        for layer, was in zip(layers, before, strict=True):
+            layer.is_frozen = was
+
+
+def check(name: str) -> None:
+    """Raise ValueError, in one line, for a normalizer that does not exist."""
+    if name not in NORMS:
+        raise ValueError(f"unknown norm {name!r}: accepted are {', '.join(NORMS)}")
+
+
+def make(name: str, channels: int, *, layer: int, spatial: bool, seed: int = 0, dose: float = 1.0) -> nn.Module:
+    """The normalizer `name` for one layer: a module that keeps shape [n c h w] (spatial) or [n c].
+
+    none: the identity. batch: batch normalization with learned gamma and beta (Ioffe and Szegedy 2015). noisy: batch,
+    then `Noise`. noisy_none: `Noise` on the layer without batch normalization. `dose` multiplies the noise's constants;
+    `seed` and `layer` name its stream. Raises ValueError for another name.
+    """
+    check(name)
+    normalizer: list[nn.Module] = []
+    if name in ("batch", "noisy"):
+        normalizer.append(nn.BatchNorm2d(channels) if spatial else nn.BatchNorm1d(channels))
+    if name in ("noisy", "noisy_none"):
+        normalizer.append(Noise(NoiseConstants().times(dose), seed=seed, layer=layer))
+    return nn.Sequential(*normalizer)

@@ -1,0 +1,168 @@
+"""smoke, quick, cifar, paper: what is run, as frozen tables, each value with its source in the paper."""
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bnutils import data, models, norms, train
+
+# The layers whose activations the paper draws: Fig. 1c, and Figs 2 and 8.
+LAYERS = {"speed": (3, 11), "noise": (2, 9, 13)}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One condition: a normalizer, a learning rate and, for the noisy ones, the dose of noise (1 is the paper's)."""
+
+    norm: str
+    lr: float
+    dose: float = 0.0
+
+    def __post_init__(self):
+        norms.check(self.norm)
+        if not self.lr > 0:
+            raise ValueError(f"learning rate {self.lr!r}: accepted is a number above 0")
+        if (self.dose > 0) != self.norm.startswith("noisy"):
+            raise ValueError(f"dose {self.dose!r} with norm {self.norm!r}: noisy norms need one above 0, the others 0")
+
+    @property
+    def name(self) -> str:
+        """The arm's label in every frame: normalizer, dose where it is not the paper's, learning rate."""
+        dose = f" x{self.dose:g}" if self.dose not in (0, 1) else ""
+        return f"{self.norm}{dose} {self.lr:g}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that a run needs to know except its arm and its seed. Validated on construction, before any training.
+
+    minutes: what a page may spend on measuring before it says what is missing instead.
+    """
+
+    preset: str
+    dataset: str
+    vgg: models.VGG
+    schedule: train.Schedule
+    batch: int = 128
+    lrs: tuple[float, ...] = (0.1, 0.5)
+    doses: tuple[float, ...] = (2.0, 4.0, 8.0)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    device: str = "auto"
+    minutes: float = 30.0
+
+    def __post_init__(self):
+        data.device(self.device)
+        data.check(self.dataset)
+        if len(self.seeds) < 2:
+            raise ValueError(f"{len(self.seeds)} seeds: accepted are two or more, since every verdict needs a spread")
+        if len(self.lrs) < 2:
+            raise ValueError(f"learning rates {self.lrs!r}: accepted are two or more, the first for the noise")
+        for experiment in LAYERS:
+            self.arms(experiment)
+
+    def layers(self, experiment: str) -> tuple[int, ...]:
+        """The layers that an experiment draws: the paper's, or the last hidden layer where a network is shorter."""
+        return tuple(min(layer, self.vgg.layers - 1) for layer in LAYERS[experiment])
+
+    @property
+    def probed(self) -> tuple[int, ...]:
+        """The layers that any experiment draws: each run carries them all."""
+        return tuple(sorted({layer for experiment in LAYERS for layer in self.layers(experiment)}))
+
+    def arms(self, experiment: str) -> list[Arm]:
+        """The arms of an experiment: `speed` (Fig. 1), or `noise` (Figs 2 and 8, and the dose-response)."""
+        if experiment not in LAYERS:
+            raise ValueError(f"unknown experiment {experiment!r}: accepted are {', '.join(LAYERS)}")
+        if experiment == "speed":
+            return [Arm(norm, lr) for lr in self.lrs for norm in ("none", "batch")]
+        noisy = [Arm("noisy", self.lrs[0], dose) for dose in sorted({1.0, *self.doses})]
+        return [Arm("none", self.lrs[0]), Arm("batch", self.lrs[0]), *noisy, Arm("noisy_none", self.lrs[0], 1.0)]
+
+
+# App. A.1: 15,000 steps, batch 128, learning rate 0.1; 0.5 from Fig. 1. The paper logs every 100 steps and tests
+# every 1000: read from the points of its figures. Depth and head are open: see models.VGG. Doses beyond 1 and seeds
+# are ours.
+PRESETS = {
+    "paper": Setting(
+        preset="paper",
+        dataset="cifar10",
+        vgg=models.VGG(),
+        schedule=train.Schedule(steps=15_000, probe_every=100, test_every=1000),
+    ),
+    # The paper's experiment made small enough for a CPU: its data, batch and learning rates, a narrow net, a tenth of
+    # the steps.
+    "cifar": Setting(
+        preset="cifar",
+        dataset="cifar10",
+        vgg=models.VGG(depth="B", width=1 / 4),
+        schedule=train.Schedule(steps=1500, probe_every=25, test_every=150),
+    ),
+    # Handwritten digits; B at an eighth of the width has the thirteen layers that the paper's figures number.
+    "quick": Setting(
+        preset="quick",
+        dataset="digits",
+        vgg=models.VGG(depth="B", width=1 / 8),
+        schedule=train.Schedule(steps=400, probe_every=10, test_every=20),
+    ),
+    # Proves that a chapter runs, in seconds; concludes nothing.
+    "smoke": Setting(
+        preset="smoke",
+        dataset="digits",
+        vgg=models.VGG(depth="B", width=1 / 32),
+        schedule=train.Schedule(steps=8, probe_every=2, test_every=4),
+        batch=32,
+        doses=(4.0,),
+        seeds=(0, 1),
+    ),
+}
+
+
+def get(
+    name: str,
+    *,
+    dataset: str | None = None,
+    device: str | None = None,
+    depth: str | None = None,
+    steps: int | None = None,
+    seeds: int | None = None,
+    lrs: Sequence[float] | None = None,
+    doses: Sequence[float] | None = None,
+    minutes: float | None = None,
+) -> Setting:
+    """The preset `name`, with what is not None changed. Raises ValueError, in one line, for what is not accepted."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}: accepted are {', '.join(PRESETS)}")
+    preset = PRESETS[name]
+    return replace(
+        preset,
+        dataset=preset.dataset if dataset is None else dataset,
+        device=preset.device if device is None else device,
+        vgg=preset.vgg if depth is None else replace(preset.vgg, depth=depth),
+        schedule=preset.schedule if steps is None else replace(preset.schedule, steps=steps),
+        seeds=preset.seeds if seeds is None else tuple(range(seeds)),
+        lrs=preset.lrs if lrs is None else tuple(lrs),
+        doses=preset.doses if doses is None else tuple(doses),
+        minutes=preset.minutes if minutes is None else minutes,
+    )
+
+
+def check_parameters(cells: Sequence[str]) -> None:
+    """Stop a notebook that papermill was given a parameter it does not have, which papermill itself lets pass.
+
+    `cells` is IPython's `In`. Papermill puts a cell that begins with `# Parameters` after the notebook's own
+    parameters; names assigned there must be assigned before. Raises ValueError, in one line.
+    """
+    injected = [number for number, cell in enumerate(cells) if cell.startswith("# Parameters\n")]
+    if not injected:
+        return
+    given, known = _assigned(cells[injected[-1]]), [name for cell in cells[: injected[-1]] for name in _assigned(cell)]
+    for name in given:
+        if name not in known:
+            raise ValueError(f"unknown parameter {name!r}: accepted are {', '.join(known)}")
+
+
+def _assigned(cell: str) -> list[str]:
+    """The names that the top level of a cell assigns."""
+    assignments = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    targets = [node.target if isinstance(node, ast.AnnAssign) else node.targets[0] for node in assignments]
+    return [target.id for target in targets if isinstance(target, ast.Name)]

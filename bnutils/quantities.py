@@ -1,0 +1,47 @@
+"""The registry of what is measured: every value of the `quantity` column, with the words and units that figures need.
+
+A version is raised by hand when a measurement changes its meaning; it is part of each run's key, so that a run
+measured under the old meaning is never read as one of the new.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One measured quantity: its symbol (LaTeX), its label on an axis, its unit, its place in the paper."""
+
+    symbol: str
+    label: str
+    unit: str
+    source: str
+    scale: str = "linear"
+    version: int = 1
+
+    @property
+    def axis(self) -> str:
+        """The text on an axis: label, symbol and unit."""
+        return f"{self.label} {self.symbol}".strip() + (f" ({self.unit})" if self.unit else "")
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "loss": Quantity(r"$\mathcal{L}$", "training loss", "nats per image", "Sec. 2"),
+    "train_accuracy": Quantity("", "training accuracy", "share of the mini-batch", "Figs 1a, 2"),
+    "smooth_accuracy": Quantity("", "training accuracy", "share, moving mean", "Figs 1a, 2"),
+    "test_accuracy": Quantity("", "test accuracy", "share of the test set", "Fig. 1b"),
+    "density": Quantity("", "density of one activation", "", "Figs 1c, 2"),
+    "mean": Quantity(r"$\mu_t$", "mean of one activation", "", "Fig. 8"),
+    "variance": Quantity(r"$\sigma^2_t$", "variance of one activation", "", "Fig. 8"),
+    "mean_step": Quantity(r"$|\mu_{t'}-\mu_t|$", "change of mean", "", "Fig. 8a"),
+    "variance_step": Quantity(r"$|\sigma^2_{t'}-\sigma^2_t|$", "change of variance", "", "Fig. 8a"),
+    "mean_from_start": Quantity(r"$\mu_t-\mu_0$", "mean since the start", "", "Fig. 8b"),
+    "variance_from_start": Quantity(r"$\sigma^2_t-\sigma^2_0$", "variance since the start", "", "Fig. 8b"),
+    "layer_mean_step": Quantity(
+        r"$\langle|\mu_{t'}-\mu_t|\rangle$", "change of mean, all units", "", "ours, after Fig. 8a"
+    ),
+    "layer_variance_step": Quantity(
+        r"$\langle|\sigma^2_{t'}-\sigma^2_t|\rangle$", "change of variance, all units", "", "ours, after Fig. 8a"
+    ),
+    "layer_deviation": Quantity(r"$\langle\sigma_t\rangle$", "standard deviation, all units", "", "ours"),
+    "diverged": Quantity("", "first step with a loss that is not finite", "step", "ours"),
+}

@@ -1,0 +1,139 @@
+"""The one training loop: plain SGD, probes passed in and run on a schedule, rows out."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bnutils import data
+
+# A dying network fills with denormal numbers, which slow a CPU several times. Threads take this setting over from the
+# one that starts them, so it is made on import, before the first parallel region.
+torch.set_flush_denormal(True)
+
+
+class Row(NamedTuple):
+    """One measurement, or a vector of them along `bin` or `step`. Values stay on the device until `collect`."""
+
+    quantity: str
+    value: Tensor
+    step: int | range | None = None
+    layer: int | None = None
+    bin: Tensor | None = None
+
+
+Probe = Callable[[nn.Module, Tensor], Iterable[Row]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a run does what, in steps: it trains `steps`, probes every `probe_every` and tests every `test_every`.
+
+    Step t is the network after t updates; probes and tests see steps 0, every, 2 every, ..., and the last.
+    """
+
+    steps: int
+    probe_every: int
+    test_every: int
+
+    def __post_init__(self):
+        for name in ("steps", "probe_every", "test_every"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: accepted is a whole number of at least 1")
+
+    def due(self, step: int, every: int) -> bool:
+        """Whether something that runs every `every` steps runs at `step`."""
+        return step % every == 0 or step == self.steps
+
+
+def train(
+    model: nn.Module,
+    images: data.Images,
+    *,
+    order: Int[Tensor, "steps batch"],
+    lr: float,
+    schedule: Schedule,
+    probes: Iterable[Probe] = (),
+) -> Iterator[Row]:
+    """Train `model` in place by theta <- theta - lr * grad L(theta; batch t), no momentum, no weight decay (App. A.1).
+
+    L is the mean cross-entropy of the mini-batch `order[t]`, in nats. Yields rows `loss` and `train_accuracy` (of
+    the mini-batch, before its update, as the paper logs it) for every step, `test_accuracy` (eval mode) on its
+    schedule, and whatever the probes measure on the batch of the step; at the last step, which has no batch of its
+    own, on the last batch. A loss that is not finite ends training: the row `diverged` holds its step, and no later
+    row is yielded.
+    """
+    x, y = images.train_x, images.train_y
+    loss_of = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    log = torch.full((2, schedule.steps), torch.nan, device=x.device)
+    reached = schedule.steps
+    for step in progress(range(schedule.steps + 1), unit="step"):
+        batch = order[min(step, schedule.steps - 1)]
+        xb, yb = x[batch], y[batch]
+        looks = schedule.due(step, schedule.probe_every) or schedule.due(step, schedule.test_every)
+        # The only wait for the device in the loop.
+        if looks and not log[0, :step].isfinite().all():
+            reached = int(log[0, :step].isfinite().logical_not().nonzero()[0])
+            yield Row("diverged", torch.tensor(float(reached), device=x.device), reached)
+            break
+        if schedule.due(step, schedule.probe_every):
+            for probe in probes:
+                yield from (row._replace(step=step) for row in probe(model, xb))
+        if schedule.due(step, schedule.test_every):
+            yield Row("test_accuracy", accuracy(model, images.test_x, images.test_y), step)
+        if step == schedule.steps:
+            break
+        model.train()
+        optimizer.zero_grad(set_to_none=True)
+        logits = model(xb)
+        loss = loss_of(logits, yb)
+        loss.backward()
+        optimizer.step()
+        log[0, step] = loss.detach()
+        log[1, step] = (logits.detach().argmax(1) == yb).float().mean()
+    if reached:
+        yield Row("loss", log[0, :reached], range(reached))
+        yield Row("train_accuracy", log[1, :reached], range(reached))
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    """The share of images whose largest logit is their class, in eval mode; the mode is put back."""
+    was = model.training
+    model.eval()
+    right = sum((model(xb).argmax(1) == yb).sum() for xb, yb in zip(x.split(500), y.split(500), strict=True))
+    model.train(was)
+    return right / len(x)
+
+
+def collect(rows: Iterable[Row]) -> dict[str, list]:
+    """Rows as columns `quantity, step, layer, bin, value`, vectors spread out, fetched in one transfer."""
+    columns: dict[str, list] = {"quantity": [], "step": [], "layer": [], "bin": [], "value": []}
+    rows = list(rows)
+    bins = [torch.full_like(row.value, torch.nan) if row.bin is None else row.bin for row in rows]
+    flat = torch.cat([tensor.reshape(-1).double() for tensor in [row.value for row in rows] + bins]).tolist()
+    columns["value"], columns["bin"] = flat[: len(flat) // 2], flat[len(flat) // 2 :]
+    for row in rows:
+        count = row.value.numel()
+        columns["quantity"] += [row.quantity] * count
+        columns["layer"] += [row.layer] * count
+        columns["step"] += row.step if isinstance(row.step, range) else [row.step] * count
+    return columns
+
+
+def progress(iterable: Iterable, *, total: int | None = None, unit: str) -> tqdm:
+    """A bar in a terminal and none elsewhere; the terminal is stderr, or the device that BNUTILS_TTY names.
+
+    The builder names it for the kernels it starts, whose own stderr is the page. TQDM_DISABLE silences workers.
+    """
+    terminal = os.environ.get("BNUTILS_TTY")
+    file = os.fdopen(os.open(terminal, os.O_WRONLY | os.O_NOCTTY), "w") if terminal else sys.stderr
+    silent = True if os.environ.get("TQDM_DISABLE") else None  # None: silent where the file is no terminal
+    return tqdm(iterable, total=total, unit=unit, file=file, leave=False, disable=silent)

@@ -1,0 +1,38 @@
+"""Controls that work with and without a kernel: every state is drawn beforehand, the browser switches between them."""
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from html import escape
+from io import BytesIO
+
+import ipywidgets
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+
+def picture(figure: Figure, *, alt: str) -> str:
+    """The figure as an HTML image that carries its own data and the alt text; the figure is closed."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="webp", dpi=96, pil_kwargs={"quality": 80})
+    plt.close(figure)
+    data = b64encode(buffer.getvalue()).decode()
+    return f'<img src="data:image/webp;base64,{data}" alt="{escape(alt)}" style="max-width: 100%; height: auto">'
+
+
+def walk(
+    draw: Callable[[object], Figure], options: Sequence[object], *, label: str, alt: Callable[[object], str]
+) -> ipywidgets.Widget:
+    """A slider over `options` above the figure that `draw` makes of each; arrow keys and mouse move it, kernel or not.
+
+    alt gives each figure's text for readers who do not see it: what is plotted, not what was found.
+    """
+    pictures = [ipywidgets.HTML(picture(draw(option), alt=alt(option))) for option in options]
+    slider = ipywidgets.SelectionSlider(
+        options=[(str(option), place) for place, option in enumerate(options)],
+        description=label,
+        style={"description_width": "initial"},
+        layout={"width": "min(100%, 32rem)"},
+    )
+    stack = ipywidgets.Stack(pictures, selected_index=0)
+    ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
+    return ipywidgets.VBox([slider, stack])
