@@ -92,7 +92,8 @@ class Part:
 class Claim:
     """One claim of the paper: where it stands, how it is decided, what would refute it, at which scales it is judged.
 
-    parts: from a setting (its learning rates and layers) to the parts. scales: presets whose runs can decide it.
+    parts: from a setting (its learning rates and layers) to the parts. compares: what their values are. scales:
+    presets whose runs can decide it.
     """
 
     statement: str
@@ -100,6 +101,7 @@ class Claim:
     criterion: str
     refuted_by: str
     parts: Callable[[Any], list[Part]]
+    compares: str
     scales: tuple[str, ...] = ("quick", "cifar", "paper")
     unfit: str = "eight steps decide nothing"
 
@@ -110,7 +112,8 @@ class Claim:
 
 
 def _times(effect: float) -> str:
-    return f"{2**effect:.3g} times"
+    ratio = 2.0**effect
+    return f"{ratio:,.0f} ×" if ratio >= 100 else f"{ratio:.2g} ×"
 
 
 def _percent(effect: float) -> str:
@@ -123,9 +126,7 @@ def _speed(setting: Any) -> list[Part]:
     def effect(frame: pd.DataFrame) -> pd.Series:
         return log2_ratio(steps_to(frame, "none", lr), steps_to(frame, "batch", lr))
 
-    return [
-        Part(f"steps to 90 %, Standard over BatchNorm, learning rate {lr:g}", effect, low=np.log2(1.5), show=_times)
-    ]
+    return [Part(f"Standard over BatchNorm, {lr:g}", effect, low=np.log2(1.5), show=_times)]
 
 
 def _test_accuracy(setting: Any) -> list[Part]:
@@ -134,20 +135,20 @@ def _test_accuracy(setting: Any) -> list[Part]:
     def effect(frame: pd.DataFrame) -> pd.Series:
         return final_accuracy(frame, "test_accuracy", "batch", lr) - final_accuracy(frame, "test_accuracy", "none", lr)
 
-    return [Part(f"test accuracy, BatchNorm minus Standard, learning rate {lr:g}", effect, low=0.01, show=_percent)]
+    return [Part(f"BatchNorm minus Standard, {lr:g}", effect, low=0.01, show=_percent)]
 
 
 def _large_steps(setting: Any) -> list[Part]:
     lr = setting.lrs[-1]
     return [
         Part(
-            f"training accuracy, BatchNorm, {lr:g}",
+            f"BatchNorm, {lr:g}",
             lambda f: final_accuracy(f, "train_accuracy", "batch", lr),
             ARRIVED,
             show=_percent,
         ),
         Part(
-            f"training accuracy, Standard, {lr:g}",
+            f"Standard, {lr:g}",
             lambda f: final_accuracy(f, "train_accuracy", "none", lr),
             high=UNTRAINED,
             show=_percent,
@@ -164,7 +165,7 @@ def _stability(setting: Any) -> list[Part]:
             )
             return log2_ratio(*moved)
 
-        return Part(f"layer {layer}: relative movement of the mean, Standard over BatchNorm", effect, -1, 1, _times)
+        return Part(f"layer {layer}: mean, in deviations", effect, -1, 1, _times)
 
     return [part(layer) for layer in setting.layers("speed")]
 
@@ -176,9 +177,7 @@ def _noisy_speed(setting: Any) -> list[Part]:
         middle = np.sqrt(steps_to(frame, "batch", lr) * steps_to(frame, "none", lr))
         return log2_ratio(steps_to(frame, "noisy", lr), middle)
 
-    return [
-        Part("steps to 90 %, noisy BatchNorm over the geometric mean of the other two", effect, high=0, show=_times)
-    ]
+    return [Part("noisy over the geometric mean of the others", effect, high=0, show=_times)]
 
 
 def _noisy_stability(setting: Any) -> list[Part]:
@@ -190,12 +189,12 @@ def _noisy_stability(setting: Any) -> list[Part]:
             )
             return log2_ratio(*moved)
 
-        return Part(f"layer {layer}: {what}, noisy over Standard", effect, low=0, show=_times)
+        return Part(f"layer {layer}: {what}", effect, low=0, show=_times)
 
     kinds = [
-        ("movement of the mean", "layer_mean_step", False),
-        ("movement of the variance", "layer_variance_step", False),
-        ("relative movement of the mean", "layer_mean_step", True),
+        ("mean", "layer_mean_step", False),
+        ("variance", "layer_variance_step", False),
+        ("mean, in deviations", "layer_mean_step", True),
     ]
     return [part(layer, *kind) for layer in setting.layers("noise") for kind in kinds]
 
@@ -206,7 +205,7 @@ def _noise_alone(setting: Any) -> list[Part]:
     def effect(frame: pd.DataFrame) -> pd.Series:
         return final_accuracy(frame, "train_accuracy", "noisy_none", lr)
 
-    return [Part("training accuracy, noise without BatchNorm", effect, high=UNTRAINED, show=_percent)]
+    return [Part("noise without BatchNorm", effect, high=UNTRAINED, show=_percent)]
 
 
 CLAIMS: dict[str, Claim] = {
@@ -217,6 +216,7 @@ CLAIMS: dict[str, Claim] = {
         "accuracy or more.",
         refuted_by="the interval of that ratio lies below 1.5.",
         parts=_speed,
+        compares="steps to 90 %",
     ),
     "test_accuracy": Claim(
         statement="It also ends at a better test accuracy.",
@@ -224,6 +224,7 @@ CLAIMS: dict[str, Claim] = {
         criterion="over the last fifth of training it is at least one percentage point higher with BatchNorm.",
         refuted_by="the interval of the difference lies below one point.",
         parts=_test_accuracy,
+        compares="test accuracy",
         scales=("paper",),
         unfit="digits saturate and short runs do not arrive, so final accuracy is judged at the paper's scale only",
     ),
@@ -234,6 +235,7 @@ CLAIMS: dict[str, Claim] = {
         "stays below 20 %.",
         refuted_by="BatchNorm stays below 90 % and Standard rises above 20 %; partly, if one of them does.",
         parts=_large_steps,
+        compares="training accuracy",
     ),
     "stability": Claim(
         statement="The distributions of activations are hardly more stable with batch normalization than without.",
@@ -242,6 +244,7 @@ CLAIMS: dict[str, Claim] = {
         "differs by less than a factor 2.",
         refuted_by="the interval of that factor lies above 2 or below one half; partly, if it does in one layer only.",
         parts=_stability,
+        compares="movement, Standard over BatchNorm",
     ),
     "noisy_speed": Claim(
         statement="With noise that shifts its distributions at every step, BatchNorm still trains about as fast.",
@@ -250,6 +253,7 @@ CLAIMS: dict[str, Claim] = {
         "than to Standard's.",
         refuted_by="they lie nearer to Standard's.",
         parts=_noisy_speed,
+        compares="steps to 90 %",
     ),
     "noisy_stability": Claim(
         statement="The distributions under that noise are less stable than those of the plain network.",
@@ -258,6 +262,7 @@ CLAIMS: dict[str, Claim] = {
         "the means also in units of their standard deviation.",
         refuted_by="the intervals of these ratios lie below 1; partly, if only some do.",
         parts=_noisy_stability,
+        compares="movement, noisy over Standard",
     ),
     "noise_alone": Claim(
         statement="The same noise put on the plain network stops it from training altogether.",
@@ -265,8 +270,31 @@ CLAIMS: dict[str, Claim] = {
         criterion="its training accuracy over the last fifth stays below 20 %.",
         refuted_by="it rises above 20 %.",
         parts=_noise_alone,
+        compares="training accuracy",
     ),
 }
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Some claims, for a page: each with its place, its criterion and what would refute it."""
+
+    claims: tuple[Claim, ...]
+
+    def _repr_html_(self) -> str:
+        return "".join(claim._repr_html_() for claim in self.claims)
+
+
+def cards(*names: str) -> Cards:
+    """The claims of these names. Raises ValueError for one that is not listed."""
+    return Cards(tuple(find(name) for name in names))
+
+
+def find(name: str) -> Claim:
+    """The claim of this name. Raises ValueError, in one line, for one that is not listed."""
+    if name not in CLAIMS:
+        raise ValueError(f"unknown claim {name!r}: accepted are {', '.join(CLAIMS)}")
+    return CLAIMS[name]
 
 
 # ---- the judge -----------------------------------------------------------------------------------------------------
@@ -282,14 +310,12 @@ class Verdict:
     parts: pd.DataFrame
 
     def _repr_html_(self) -> str:
-        head = "".join(
-            f"<th>{name}</th>" for name in ("", "ours", "95 % interval", "the paper's curve", "accepted", "holds")
-        )
-        body = "".join(
-            f"<tr><td>{escape(p.label)}</td><td>{p.value}</td><td>{p.interval}</td><td>{p.paper}</td>"
-            f"<td>{p.accepted}</td><td>{HOLDS[p.holds]}</td></tr>"
-            for p in self.parts.itertuples()
-        )
+        columns = [name for name in self.parts if name not in ("effect", "holds")] + ["holds"]
+        if (self.parts["the paper's curve"] == "").all():
+            columns.remove("the paper's curve")
+        cells = self.parts.assign(holds=self.parts.holds.map(HOLDS)).astype(str)[columns]
+        head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells.values)
         said = f"<strong>{SIGNS[self.word]} {self.word.capitalize()}.</strong> {escape(self.claim.statement)}"
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return f'<div class="verdict"><p>{said} <em>{escape(self.reason)}</em></p>{table}</div>'
@@ -310,37 +336,33 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
     `paper`, the paper's own curves, puts the value that the same measure takes on them beside ours. Raises ValueError
     for a claim that is not listed.
     """
-    if name not in CLAIMS:
-        raise ValueError(f"unknown claim {name!r}: accepted are {', '.join(CLAIMS)}")
-    claim, rows = CLAIMS[name], []
+    claim, rows = find(name), []
+    judged = setting.preset in claim.scales and not frame.attrs.get("missing")
     for part in claim.parts(setting):
         values = part.effect(frame).dropna()
         low, high = interval(values)
-        holds = True if part.low < low and high < part.high else False if high <= part.low or low >= part.high else None
-        there = part.effect(paper).dropna() if paper is not None else pd.Series(dtype=float)
-        bounds = [("above", part.low), ("below", part.high)]
-        known = np.isfinite(low) and np.isfinite(high)
+        inside, outside = part.low < low and high < part.high, high <= part.low or low >= part.high
+        there = part.effect(paper).dropna() if paper is not None else []
+        bounds = {"above": part.low, "below": part.high}
         rows.append(
             {
-                "label": part.label,
+                claim.compares: part.label,
+                "ours": part.show(values.mean()) if len(values) else "none",
+                "95 % interval": f"{part.show(low)} to {part.show(high)}" if np.isfinite([low, high]).all() else "none",
+                "the paper's curve": part.show(there.mean()) if len(there) else "",
+                "accepted": " and ".join(f"{word} {part.show(at)}" for word, at in bounds.items() if np.isfinite(at)),
                 "effect": values.mean(),
-                "value": part.show(values.mean()) if len(values) else "none",
-                "interval": f"{part.show(low)} to {part.show(high)}" if known else "none",
-                "paper": part.show(there.mean()) if len(there) else "not drawn",
-                "accepted": " and ".join(f"{word} {part.show(bound)}" for word, bound in bounds if np.isfinite(bound)),
-                "holds": holds,
+                "holds": None if not judged else True if inside else False if outside else None,
             }
         )
-    seeds = len(_seeds(frame))
-    reason = f"{seeds} seeds at scale {setting.preset}."
+    outcomes = frozenset(row["holds"] for row in rows)
+    words = {frozenset({True}): "reproduced", frozenset({False}): "not reproduced"}
+    word = words.get(outcomes, "partly" if {True, False} <= outcomes else "inconclusive")
+    reason = f"{len(_seeds(frame))} seeds at scale {setting.preset}."
     if setting.preset not in claim.scales:
-        word, reason = "inconclusive", f"Not judged at scale {setting.preset}: {claim.unfit}."
-    elif frame.attrs.get("missing"):
-        word, reason = "inconclusive", f"{frame.attrs['missing']} runs are missing."
-    else:
-        outcomes = {row["holds"] for row in rows}
-        word = "partly" if {True, False} <= outcomes else "inconclusive"
-        word = {frozenset({True}): "reproduced", frozenset({False}): "not reproduced"}.get(frozenset(outcomes), word)
+        reason = f"Not judged at scale {setting.preset}: {claim.unfit}."
+    elif not judged:
+        reason = f"{frame.attrs['missing']} runs are missing."
     return Verdict(claim, word, reason, pd.DataFrame(rows))
 
 

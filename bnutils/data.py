@@ -112,16 +112,23 @@ def _images(name, train, train_y, test, test_y, classes, place) -> Images:
         digest.update(part.contiguous().numpy())
     # Counted, not summed: exact in any order, so the same on every machine and for any number of threads
     counts = torch.stack([torch.bincount(train[:, c].flatten(), minlength=256) for c in range(train.shape[1])]).double()
-    counts, level = counts / counts.sum(1, keepdim=True), torch.arange(256.0, dtype=torch.float64)
-    mean = counts @ level
-    std = (counts * (level - mean[:, None]) ** 2).sum(1).sqrt().clamp(min=1e-6)  # a channel that never varies stays 0
+    n, level = counts.sum(1), torch.arange(256.0, dtype=torch.float64)
+    mean = counts @ level / n
+    std = (counts @ level**2 / n - mean**2).sqrt().clamp(min=1e-6)  # a channel that never varies stays 0
 
     def standardised(pixels):
         wide = pixels.to(place).to(torch.float32)
         return wide.sub_(mean.to(wide)[:, None, None]).div_(std.to(wide)[:, None, None])
 
-    return Images(name, standardised(train), train_y.to(place), standardised(test), test_y.to(place), classes,
-                  digest.hexdigest()[:16])
+    return Images(
+        name,
+        standardised(train),
+        train_y.to(place),
+        standardised(test),
+        test_y.to(place),
+        classes,
+        digest.hexdigest()[:16],
+    )
 
 
 def _split(labels: Int64[Tensor, " n"]) -> tuple[Int64[Tensor, " train"], Int64[Tensor, " test"]]:
@@ -149,37 +156,49 @@ def _cifar10():
         train, test = (CIFAR10(root, train=part, download=True) for part in (True, False))
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         what = "failed its checksum" if isinstance(error, RuntimeError) else "could not be downloaded"
-        raise OSError(f"cifar10 from {CIFAR10.url} {what} ({' '.join(str(error).split())}): try again, put"
-                      f" {CIFAR10.filename} into {root}, or give the path of a folder, {LAYOUTS}") from error
-    return *(part for images in (train, test) for part in (
-        torch.from_numpy(images.data.transpose(0, 3, 1, 2)), torch.tensor(images.targets))), tuple(train.classes)
+        raise OSError(
+            f"cifar10 from {CIFAR10.url} {what} ({' '.join(str(error).split())}): try again, put"
+            f" {CIFAR10.filename} into {root}, or give the path of a folder, {LAYOUTS}"
+        ) from error
+    return *(
+        part
+        for images in (train, test)
+        for part in (torch.from_numpy(images.data.transpose(0, 3, 1, 2)), torch.tensor(images.targets))
+    ), tuple(train.classes)
 
 
 def _listing(name: str) -> tuple[Path, list[tuple[str, str]], list[tuple[str, str]]]:
     """A folder, and its train and test images as shuffled (class, path); raises what `check` raises."""
     path = os.path.expanduser(name)
     if not (os.path.isdir(path) or os.sep in path or "/" in path):
-        raise ValueError(f"unknown dataset {name!r}: accepted are digits, cifar10 or the path of a folder of class"
-                         " folders")
+        raise ValueError(
+            f"unknown dataset {name!r}: accepted are digits, cifar10 or the path of a folder of class folders"
+        )
     folder = Path(os.path.abspath(path))
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {str(folder)!r}: accepted are digits, cifar10 or the path of a folder,"
-                                f" {LAYOUTS}")
+        raise FileNotFoundError(
+            f"no folder {str(folder)!r}: accepted are digits, cifar10 or the path of a folder, {LAYOUTS}"
+        )
     if folder.name in BUILT_IN:  # or its records would pass for those of the original
-        raise ValueError(f"folder {str(folder)!r} has the name of a built-in dataset: rename it, e.g. to"
-                         f" {folder.name}-copy")
+        raise ValueError(
+            f"folder {str(folder)!r} has the name of a built-in dataset: rename it, e.g. to {folder.name}-copy"
+        )
     if (folder / "train").is_dir() and (folder / "test").is_dir():
         train, test = _classes(folder / "train"), _classes(folder / "test")
         if alone := sorted({label for label, _ in train} ^ {label for label, _ in test}):
-            raise ValueError(f"train and test of {str(folder)!r} differ in classes {', '.join(alone)}: accepted is the"
-                             " same class folders in both")
+            raise ValueError(
+                f"train and test of {str(folder)!r} differ in classes {', '.join(alone)}: accepted is the"
+                " same class folders in both"
+            )
         orders = (torch.randperm(len(part), generator=generator(0, "order")) for part in (train, test))
     else:
         train = test = _classes(folder)
         classes, labels = np.unique([label for label, _ in train], return_inverse=True)
         if (counts := np.bincount(labels)).min() < 2:
-            raise ValueError(f"class {classes[counts.argmin()]} of {str(folder)!r} has one image: accepted are two or"
-                             " more, as a fifth is held out for the test; or make train and test folders")
+            raise ValueError(
+                f"class {classes[counts.argmin()]} of {str(folder)!r} has one image: accepted are two or"
+                " more, as a fifth is held out for the test; or make train and test folders"
+            )
         orders = _split(torch.from_numpy(labels))
     return folder, *([part[i] for i in order] for part, order in zip((train, test), orders, strict=True))
 
@@ -188,11 +207,16 @@ def _classes(folder: Path) -> list[tuple[str, str]]:
     """All (class, path) of a folder of class folders, sorted; a name that starts with a dot is the system's."""
     images = []
     for entry in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != "."):
-        files = [file for file in sorted(os.listdir(folder / entry))
-                 if file.lower().endswith(IMG_EXTENSIONS) and file[0] != "."]
+        files = [
+            file
+            for file in sorted(os.listdir(folder / entry))
+            if file.lower().endswith(IMG_EXTENSIONS) and file[0] != "."
+        ]
         if not files:
-            raise ValueError(f"class folder {str(folder / entry)!r} has no images ({' '.join(IMG_EXTENSIONS)}):"
-                             f" accepted is {LAYOUTS}")
+            raise ValueError(
+                f"class folder {str(folder / entry)!r} has no images ({' '.join(IMG_EXTENSIONS)}):"
+                f" accepted is {LAYOUTS}"
+            )
         images += [(entry, os.path.join(folder, entry, file)) for file in files]
     if not images:
         raise ValueError(f"folder {str(folder)!r} has no class folders: accepted is {LAYOUTS}")
@@ -234,8 +258,9 @@ def _decode(paths: list[str], name: str) -> UInt8[Tensor, "n 3 32 32"]:
         try:
             pixels[i] = pil_to_tensor(resize(default_loader(path), [32, 32]))
         except Exception as error:  # decoders raise all sorts for a broken file; what the reader needs is its name
-            raise ValueError(f"image {path!r} cannot be read: accepted are whole image files, so mend or remove it"
-                             ) from error
+            raise ValueError(
+                f"image {path!r} cannot be read: accepted are whole image files, so mend or remove it"
+            ) from error
     return pixels
 
 
@@ -248,8 +273,14 @@ class Regression:
     A: Float[Tensor, "features features"]
 
 
-def gaussian(seed: int, *, samples: int = 1000, features: int = 10, device: str | torch.device = "cpu",
-             dtype: torch.dtype = torch.float64) -> Regression:
+def gaussian(
+    seed: int,
+    *,
+    samples: int = 1000,
+    features: int = 10,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float64,
+) -> Regression:
     """The paper's deep linear task, y = A x for each sample, with x and A of independent N(0, 1) entries (App. A.1).
 
     The paper says that x and A are Gaussian with 1000 samples and a 10 x 10 matrix, and not with what variance: 1 is an
@@ -264,8 +295,9 @@ def gaussian(seed: int, *, samples: int = 1000, features: int = 10, device: str 
     return Regression(*(part.to(_place(device), dtype) for part in (x, x @ A.T, A)))
 
 
-def batches(samples: int, batch: int, *, steps: int, seed: int,
-            device: str | torch.device = "cpu") -> Int64[Tensor, "steps batch"]:
+def batches(
+    samples: int, batch: int, *, steps: int, seed: int, device: str | torch.device = "cpu"
+) -> Int64[Tensor, "steps batch"]:
     """The data order of a run: row t holds the indices of the samples in step t's batch.
 
     Each epoch is a fresh permutation, cut into batches; what is left at its end is dropped. Drawn on the CPU and from

@@ -84,10 +84,11 @@ class Noise(nn.Module):
         count = like.numel()
         bits = torch.empty(2 * (-(-count // 4)), dtype=torch.int64, device=like.device)
         bits = bits.random_(-(2**63), None, generator=generator).view(torch.int16).view(2, -1)[:, :count]
-        uniform = bits[0].to(like.dtype).add_(0.5).mul_(c.r_mu / 2**15)
+        # A 16-bit integer k in [-2^15, 2^15) stands for the uniform (k + 1/2) / 2^15 and for a quantile of the normal.
+        shift = torch.add(mu + c.r_mu / 2**16, bits[0].view(shape), alpha=c.r_mu / 2**15)
         index = bits[1].int().bitwise_and_(0xFFFF)
-        normal = _normal_quantiles(like.dtype, like.device).index_select(0, index).mul_(c.r_sigma)
-        shift, scale = uniform.view(shape).add_(mu), normal.view(shape).add_(sigma)
+        normal = _normal_quantiles(like.dtype, like.device).index_select(0, index).view(shape)
+        scale = torch.add(sigma, normal, alpha=c.r_sigma)
         return shift.movedim(-1, 1), scale.movedim(-1, 1)
 
 

@@ -3,7 +3,9 @@
 Every normalizer has one colour and one line style everywhere, from the colour-blind safe palette of Okabe and Ito.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,6 +23,7 @@ DASHES = {"none": (), "batch": (4, 1.5), "noisy": (1, 1), "noisy_none": (5, 1.5,
 sns.set_theme(
     context="notebook",
     style="ticks",
+    font_scale=0.85,
     rc={
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -34,15 +37,24 @@ sns.set_theme(
 )
 
 
-def panels(*labels: str, height: float = 3.4, width: float = 4.6, share: str = "none") -> tuple[Figure, list[Axes]]:
-    """A row of panels, each with its label above the axes' left corner. `share`: none, x, y or all."""
-    along_x, along_y = share in ("x", "all"), share in ("y", "all")
-    figure, axes = plt.subplots(
-        1, len(labels), figsize=(width * len(labels), height), squeeze=False, sharex=along_x, sharey=along_y
-    )
-    for ax, label in zip(axes[0], labels, strict=True):
-        ax.text(0, 1.02, label, transform=ax.transAxes, fontsize="small", color="0.25", va="bottom")
-    return figure, list(axes[0])
+def panels(
+    *rows: Sequence[str], height: float = 3.4, width: float = 9.0, share: bool = False
+) -> tuple[Figure, np.ndarray]:
+    """Rows of panels, each with its label above the axes' left corner; axes [rows, columns], or [columns] of one row.
+
+    `width` is the whole figure's in inches, `height` a row's; `share` gives all panels the same axes.
+    """
+    size = (width, height * len(rows))
+    figure, axes = plt.subplots(len(rows), len(rows[0]), figsize=size, squeeze=False, sharex=share, sharey=share)
+    for ax, words in zip(axes.flat, [words for row in rows for words in row], strict=True):
+        ax.text(0, 1.02, words, transform=ax.transAxes, fontsize="small", color="0.25", va="bottom")
+    return figure, axes[0] if len(rows) == 1 else axes
+
+
+def beside_paper(setting: Any) -> tuple[Figure, np.ndarray]:
+    """Two panels, ours and the paper's; they share axes only where ours is CIFAR-10 too."""
+    ours = f"ours: {setting.dataset}, VGG-{setting.vgg.depth} x {setting.vgg.width:g}, {len(setting.seeds)} seeds"
+    return panels([ours, "the paper: CIFAR-10, one run"], share=setting.dataset.startswith("cifar10"))
 
 
 def label(norm: str, lr: float) -> str:
@@ -71,13 +83,18 @@ def curves(frame: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> Axe
     return _finish(ax, rows, "step", quantity)
 
 
+def _say(ax: Axes, words: str) -> None:
+    """Words in the middle of a panel that has nothing to draw."""
+    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", color="0.4")
+
+
 def _finish(ax: Axes, rows: pd.DataFrame, x: str, quantity: str) -> Axes:
     """Labels from the registry; a panel without rows says so."""
     ax.set_xlabel(x)
     ax.set_ylabel(QUANTITIES[quantity].axis)
     ax.set_yscale(QUANTITIES[quantity].scale)
     if rows.empty:
-        ax.text(0.5, 0.5, "no runs on record", transform=ax.transAxes, ha="center", color="0.4")
+        _say(ax, "no runs on record")
     return ax
 
 
@@ -98,7 +115,7 @@ def ridges(
     """
     ax = ax or plt.gca()
     rows = frame[(frame.quantity == "density") & (frame.layer == layer) & (frame.norm == norm) & (frame.seed == seed)]
-    chosen = _spread(rows.step.unique(), steps)
+    chosen = spread(rows.step, steps)
     gap = (chosen[-1] - chosen[0]) / max(len(chosen) - 1, 1) if len(chosen) else 1
     for order, step in enumerate(sorted(chosen, reverse=True)):
         outline = rows[rows.step == step].sort_values("bin")
@@ -110,32 +127,43 @@ def ridges(
     ax.set_ylabel("step")
     ax.grid(False)
     if rows.empty:
-        ax.text(0.5, 0.5, "no runs on record", transform=ax.transAxes, ha="center", color="0.4")
+        _say(ax, "no runs on record")
     return ax
 
 
-def _spread(values: Sequence[int], count: int) -> list[int]:
-    """At most `count` of the values, evenly spread, first and last among them."""
-    ordered = sorted(values)
-    places = (
-        np.unique(np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)) if ordered else []
-    )
-    return [int(ordered[place]) for place in places]
+def ridge_grid(frame: pd.DataFrame, *, layers: Sequence[int], norms: Sequence[str]) -> np.ndarray:
+    """`ridges` for layers in rows and normalizers in columns; the axes."""
+    rows = [[f"{NAMES[norm]}, layer {layer}" for norm in norms] for layer in layers]
+    _, axes = panels(*rows, height=2.7)
+    for ax, (layer, norm) in zip(axes.flat, product(layers, norms), strict=True):
+        ridges(frame, layer=layer, norm=norm, ax=ax)
+    return axes
 
 
-def densities(frame: pd.DataFrame, *, layer: int, step: int, seed: int = 0, ax: Axes | None = None) -> Axes:
-    """The distribution of one sampled activation at one step, one outline for each normalizer."""
-    ax = ax or plt.gca()
-    rows = frame[(frame.quantity == "density") & (frame.layer == layer) & (frame.step == step) & (frame.seed == seed)]
-    for norm, outline in rows.groupby("norm", sort=False):
-        outline = outline.sort_values("bin")
-        ax.plot(outline.bin, outline.value, color=COLORS[norm], dashes=DASHES[norm], label=NAMES[norm])
-        ax.fill_between(outline.bin, outline.value, color=COLORS[norm], alpha=0.12, lw=0)
-    ax.set_xlabel(f"activation, layer {layer}")
-    ax.set_ylabel("density")
-    if rows.empty:
-        ax.text(0.5, 0.5, "diverged before", transform=ax.transAxes, ha="center", color="0.4")
-    return ax
+def spread(values: Iterable[int], count: int) -> list[int]:
+    """At most `count` of the different values, evenly spread, first and last among them."""
+    ordered = sorted(set(values))
+    places = np.unique(np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int))
+    return [int(ordered[place]) for place in places] if ordered else []
+
+
+def distributions(frame: pd.DataFrame, *, layers: Sequence[int], norms: Sequence[str], step: int) -> Figure:
+    """The distribution of one sampled activation at one step, layers in rows and normalizers in columns, first seed.
+
+    Each outline is scaled to one height. The x axes stay what they are over all steps of the frame, so that a
+    distribution that moves is seen to move.
+    """
+    rows = frame[(frame.quantity == "density") & (frame.seed == frame.seed.min())]
+    figure, axes = panels(*[[f"{NAMES[norm]}, layer {layer}" for norm in norms] for layer in layers], height=1.9)
+    for ax, (layer, norm) in zip(axes.flat, product(layers, norms), strict=True):
+        here = rows[(rows.layer == layer) & (rows.norm == norm)]
+        outline = here[here.step == step].sort_values("bin")
+        ax.fill_between(outline.bin, outline.value / outline.value.max(), color=COLORS[norm], alpha=0.75)
+        ax.set(xlim=(here.bin.min(), here.bin.max()) if len(here) else (-1, 1), ylim=(0, 1.1), yticks=[])
+        if outline.empty:
+            _say(ax, "diverged before")
+    figure.supxlabel(f"activation at step {step}", fontsize="medium")
+    return figure
 
 
 def moments(frame: pd.DataFrame, quantity: str, *, layer: int, ax: Axes | None = None) -> Axes:
@@ -151,7 +179,7 @@ def dose_response(benefit: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """How many times faster than Standard each dose of noise reaches 90 %, with its 95 % interval; 1 is no benefit."""
     ax = ax or plt.gca()
     known = benefit[np.isfinite(benefit.high) & (benefit.low > 0)]
-    ax.axhline(1, color=COLORS["none"], lw=1.2, label=NAMES["none"])
+    ax.axhline(1, color=COLORS["none"], lw=1.2)
     spread = [known.speedup - known.low, known.high - known.speedup]
     ax.errorbar(
         known.dose, known.speedup, yerr=spread, color=COLORS["noisy"], marker="o", capsize=3, label=NAMES["noisy"]
@@ -160,6 +188,36 @@ def dose_response(benefit: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.set_yscale("log", base=2)
     ax.set_xticks(benefit.dose, [f"{dose:g}" for dose in benefit.dose])
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel("dose of noise (multiples of the paper's; 0 is BatchNorm)")
-    ax.set_ylabel("times faster than Standard to 90 %")
+    ax.set_xlabel("dose of noise (0: none, 1: the paper's)")
+    ax.set_ylabel("times faster than Standard")
     return ax
+
+
+def moment_row(frame: pd.DataFrame, quantity: str, *, layers: Sequence[int]) -> Figure:
+    """`moments` at each of the layers, with a legend."""
+    figure, axes = panels([f"layer {layer}" for layer in layers], height=2.9)
+    for ax, layer in zip(axes, layers, strict=True):
+        moments(frame, quantity, layer=layer, ax=ax)
+    legend(figure)
+    return figure
+
+
+def dose_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Training accuracy of Standard, BatchNorm and each dose of noise (darker: more), mean over seeds."""
+    ax = ax or plt.gca()
+    noisy = frame[frame.norm == "noisy"]
+    curves(frame[frame.norm.isin(["none", "batch"])], "smooth_accuracy", ax=ax)
+    doses = sorted(noisy.dose.unique())
+    tones = sns.dark_palette(COLORS["noisy"], len(doses) + 1, reverse=True)
+    for tone, dose in zip(tones, doses, strict=False):
+        mean = noisy[(noisy.dose == dose) & (noisy.quantity == "smooth_accuracy")].groupby("step").value.mean()
+        ax.plot(mean.index, mean, color=tone, dashes=DASHES["noisy"], label=f"{NAMES['noisy']}, dose {dose:g}")
+    return ax
+
+
+def one_dose(frame: pd.DataFrame, dose: float) -> Figure:
+    """Training accuracy of the arms in a frame of one dose, with a legend."""
+    figure, (ax,) = panels([f"dose {dose:g}"], width=7)
+    curves(frame[frame.norm != "noisy_none"], "smooth_accuracy", ax=ax)
+    legend(figure)
+    return figure

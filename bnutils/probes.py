@@ -1,5 +1,6 @@
 """Measurements as pure functions of (model, one batch): no training, no files, the model left as it was."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -60,12 +61,14 @@ def moments(a: Float[Tensor, "samples units"]) -> tuple[Float[Tensor, " units"],
     return mean, variance
 
 
-def histogram(a: Float[Tensor, " samples"], *, bins: int = 40) -> tuple[Float[Tensor, " bins"], Float[Tensor, " bins"]]:
-    """Centres and densities of `bins` equal bins from the smallest to the largest value (Figs 1c, 2).
+def histogram(a: Float[Tensor, " samples"]) -> tuple[Float[Tensor, " bins"], Float[Tensor, " bins"]]:
+    """Centres and densities of equal bins from the smallest to the largest value (Figs 1c, 2).
 
-    density_b = count_b / (samples * width); the densities times the width sum to 1. Values that are all alike are
-    drawn in one bin of the smallest width that float32 can tell apart. Raises nothing; leaves `a` as it was.
+    As many bins as Rice's rule asks for, 2 samples^(1/3), and 40 at most: a linear layer has few samples. density_b =
+    count_b / (samples * width); the densities times the width sum to 1. Values that are all alike are drawn in one
+    bin of the smallest width that float32 can tell apart. Raises nothing; leaves `a` as it was.
     """
+    bins = min(40, math.ceil(2 * len(a) ** (1 / 3)))
     low, high = a.aminmax()
     width = ((high - low) / bins).clamp_min(1e-6)
     index = ((a - low) / width).long().clamp_(0, bins - 1)

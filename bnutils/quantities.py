@@ -26,14 +26,14 @@ class Quantity:
 
 QUANTITIES: dict[str, Quantity] = {
     "loss": Quantity(r"$\mathcal{L}$", "training loss", "nats per image", "Sec. 2"),
-    "train_accuracy": Quantity("", "training accuracy", "share of the mini-batch", "Figs 1a, 2"),
-    "smooth_accuracy": Quantity("", "training accuracy", "share, moving mean", "Figs 1a, 2"),
-    "test_accuracy": Quantity("", "test accuracy", "share of the test set", "Fig. 1b"),
+    "train_accuracy": Quantity("", "training accuracy", "", "Figs 1a, 2"),
+    "smooth_accuracy": Quantity("", "training accuracy", "", "Figs 1a, 2, a moving mean"),
+    "test_accuracy": Quantity("", "test accuracy", "", "Fig. 1b"),
     "density": Quantity("", "density of one activation", "", "Figs 1c, 2"),
     "mean": Quantity(r"$\mu_t$", "mean of one activation", "", "Fig. 8"),
     "variance": Quantity(r"$\sigma^2_t$", "variance of one activation", "", "Fig. 8"),
-    "mean_step": Quantity(r"$|\mu_{t'}-\mu_t|$", "change of mean", "", "Fig. 8a"),
-    "variance_step": Quantity(r"$|\sigma^2_{t'}-\sigma^2_t|$", "change of variance", "", "Fig. 8a"),
+    "mean_step": Quantity(r"$|\mu_{t'}-\mu_t|$", "change of mean", "", "Fig. 8a", scale="log"),
+    "variance_step": Quantity(r"$|\sigma^2_{t'}-\sigma^2_t|$", "change of variance", "", "Fig. 8a", scale="log"),
     "mean_from_start": Quantity(r"$\mu_t-\mu_0$", "mean since the start", "", "Fig. 8b"),
     "variance_from_start": Quantity(r"$\sigma^2_t-\sigma^2_0$", "variance since the start", "", "Fig. 8b"),
     "layer_mean_step": Quantity(

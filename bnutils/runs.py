@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from bnutils import data, norms, probes, seeds
-from bnutils.presets import Arm, Setting
+from bnutils.presets import PRESETS, Arm, Setting
 from bnutils.quantities import QUANTITIES
 from bnutils.train import Row, Schedule, collect, progress, train
 
@@ -181,23 +181,21 @@ def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFra
     what is missing, what it costs and how to make it, and the frame holds what there is. `attrs` carry `source`, one
     sentence for the page on where the runs come from, and `missing`, how many there are not.
     """
-    images = _images(setting.dataset, setting.device)
-    wanted = [Run(setting, arm, seed, images.fingerprint) for seed in setting.seeds for arm in setting.arms(name)]
+    began = time.perf_counter()
+    wanted = _wanted(setting, name)
     kept = {run: load(run.path) for run in wanted}
     missing = [run for run in wanted if kept[run] is None]
-    began = time.perf_counter()
-    if missing:
-        seconds = len(missing) * _step_seconds(missing[0], images) * setting.schedule.steps
-        if limit and seconds > 60 * setting.minutes:
-            print(
-                f"{len(missing)} of {len(wanted)} runs of preset {setting.preset} are missing; measuring them "
-                f"here would take about {seconds / 3600:.1f} hours (limit: {setting.minutes:g} minutes). "
-                "A GPU, or a larger value of the parameter `minutes`, measures them."
-            )
-            missing = []
-        else:
-            measure(missing)
-            kept |= {run: load(run.path) for run in missing}
+    seconds = _cost(missing)
+    if limit and seconds > 60 * setting.minutes:
+        print(
+            f"{len(missing)} of {len(wanted)} runs of preset {setting.preset} are missing; measuring them here would "
+            f"take {_duration(seconds)} (limit: {_duration(60 * setting.minutes)}). A GPU, or a larger value of the "
+            "parameter `minutes`, measures them."
+        )
+        missing = []
+    elif missing:
+        measure(missing)
+        kept |= {run: load(run.path) for run in missing}
     frames = [frame for frame in kept.values() if frame is not None]
     provenance = [frame.attrs.pop("provenance") for frame in frames]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
@@ -244,11 +242,21 @@ def _images(dataset: str, device: str) -> data.Images:
     return data.load(dataset, device=data.device(device))
 
 
-def _step_seconds(run: Run, images: data.Images) -> float:
-    """Seconds for a step of this run on this device, all cores at work: three steps of it, the first not counted."""
+def _wanted(setting: Setting, name: str) -> list[Run]:
+    """Every run of an experiment."""
+    fingerprint = _images(setting.dataset, setting.device).fingerprint
+    return [Run(setting, arm, seed, fingerprint) for seed in setting.seeds for arm in setting.arms(name)]
+
+
+def _cost(missing: list[Run]) -> float:
+    """About how many seconds the runs take on this device, all cores at work: three steps, the first not counted."""
+    if not missing:
+        return 0.0
+    run = missing[len(missing) // 2]
+    images = _images(run.setting.dataset, run.setting.device)
+    images = replace(images, test_x=images.test_x[:1], test_y=images.test_y[:1])
     schedule, marks = Schedule(steps=3, probe_every=1, test_every=9), []
     order = data.batches(len(images.train_x), run.setting.batch, steps=3, seed=run.seed, device=images.train_x.device)
-    images = replace(images, test_x=images.test_x[:1], test_y=images.test_y[:1])
 
     def mark(_model: nn.Module, x: Tensor) -> list[Row]:
         float(x.sum())  # waits for the device
@@ -258,7 +266,15 @@ def _step_seconds(run: Run, images: data.Images) -> float:
     model = build(run.setting, run.arm, run.seed, images)
     for _ in train(model, images, order=order, lr=run.arm.lr, schedule=schedule, probes=[mark]):
         pass
-    return (marks[-1] - marks[1]) / 2
+    return (marks[-1] - marks[1]) / 2 * run.setting.schedule.steps * len(missing)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in words that fit their size."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _source(provenance: list[dict], measured: int, seconds: float) -> str:
@@ -267,8 +283,8 @@ def _source(provenance: list[dict], measured: int, seconds: float) -> str:
         return "No run of this setting is on record."
     each = pd.DataFrame(provenance)
     what = f"{len(each)} runs of preset {', '.join(each.preset.unique())} on {', '.join(each.dataset.unique())}"
-    how = f"{measured} measured now in {seconds:.0f} s, {len(each) - measured} read from the local cache"
-    cost = f"{each.seconds.sum() / 60:.1f} minutes of {', '.join(each.device.unique())}"
+    how = f"{measured} measured now in {_duration(seconds)}, {len(each) - measured} read from the local cache"
+    cost = f"{_duration(each.seconds.sum())} of {', '.join(each.device.unique())}"
     return f"{what}: {how} ({cost}; torch {', '.join(each.torch.unique())}; last on {each.date.max()[:10]})."
 
 
@@ -290,6 +306,39 @@ def with_derived(frame: pd.DataFrame, *, smooth: int = SMOOTH) -> pd.DataFrame:
         derived.append(moment.assign(quantity=f"{name}_step", value=values.diff().abs()).dropna(subset="value"))
         derived.append(moment.assign(quantity=f"{name}_from_start", value=moment["value"] - values.transform("first")))
     return pd.concat([frame, *derived], ignore_index=True)
+
+
+def at_dose(frame: pd.DataFrame, dose: float) -> pd.DataFrame:
+    """The rows of the arms without noise and of those with this dose of it."""
+    return frame[frame.dose.isna() | (frame.dose == dose)]
+
+
+def plan(setting: Setting, name: str) -> pd.DataFrame:
+    """What an experiment varies (scientific), repeats over (nuisance) and holds (fixed), here and in preset `paper`."""
+    scientific, nuisance, fixed = {}, {}, {}
+    for where, each in {"here": setting, "at the paper's scale": PRESETS["paper"]}.items():
+        arms, vgg = each.arms(name), each.vgg
+        doses = ", ".join(f"{arm.dose:g}" for arm in arms if arm.norm == "noisy")
+        scientific[where] = {
+            "normalizer": ", ".join(dict.fromkeys(arm.norm for arm in arms)),
+            "learning rate": ", ".join(f"{lr:g}" for lr in dict.fromkeys(arm.lr for arm in arms)),
+        } | ({"dose of noise": doses} if doses else {})
+        nuisance[where] = {"seed (weights, order of images, noise, sampled unit)": f"{len(each.seeds)} (the paper: 1)"}
+        fixed[where] = {
+            "images": each.dataset,
+            "network": f"VGG-{vgg.depth}, width x {vgg.width:g}, head {vgg.head * vgg.width:g}",
+            "steps": f"{each.schedule.steps:,}",
+            "batch": f"{each.batch}",
+            "layers drawn": ", ".join(map(str, each.layers(name))),
+            "activations probed every": f"{each.schedule.probe_every} steps",
+        }
+    missing = [run for run in _wanted(setting, name) if not run.path.exists()]
+    fixed["here"]["device"] = str(data.device(setting.device))
+    fixed["here"]["runs"] = f"{len(_wanted(setting, name))}"
+    fixed["here"]["cost of those not kept yet"] = _duration(_cost(missing))
+    kinds = {"scientific": scientific, "nuisance": nuisance, "fixed": fixed}
+    table = pd.concat([pd.DataFrame(kinds[kind]).assign(kind=kind) for kind in kinds])
+    return table.fillna("").rename_axis("parameter")
 
 
 def paper(figure: str) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Controls that work with and without a kernel: every state is drawn beforehand, the browser switches between them."""
 
+import inspect
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from html import escape
@@ -7,7 +8,25 @@ from io import BytesIO
 
 import ipywidgets
 import matplotlib.pyplot as plt
+import myst_nb
+from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
+
+
+def glue(values: dict[str, float | str]) -> None:
+    """Keep numbers and words computed in a cell under keys, for the prose of any page: {glue:text}`key:.2f`."""
+    for key, value in values.items():
+        myst_nb.glue(key, value if isinstance(value, str) else float(value), display=False)
+
+
+def note(words: str) -> HTML:
+    """A line that says where what follows comes from."""
+    return HTML(f'<p class="measured">{escape(words)}</p>')
+
+
+def source(*objects: object) -> Markdown:
+    """The source of functions or classes, read from the objects that run, so that page and code cannot drift apart."""
+    return Markdown("```python\n" + "\n\n".join(inspect.getsource(each) for each in objects) + "```")
 
 
 def picture(figure: Figure, *, alt: str) -> str:
@@ -28,7 +47,7 @@ def walk(
     """
     pictures = [ipywidgets.HTML(picture(draw(option), alt=alt(option))) for option in options]
     slider = ipywidgets.SelectionSlider(
-        options=[(str(option), place) for place, option in enumerate(options)],
+        options=[(str(option).replace("_", " "), place) for place, option in enumerate(options)],
         description=label,
         style={"description_width": "initial"},
         layout={"width": "min(100%, 32rem)"},
