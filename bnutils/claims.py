@@ -113,11 +113,11 @@ class Claim:
 
 def _times(effect: float) -> str:
     ratio = 2.0**effect
-    return f"{ratio:,.0f} ×" if ratio >= 100 else f"{ratio:.2g} ×"
+    return f"{ratio:,.0f}\N{NO-BREAK SPACE}×" if ratio >= 100 else f"{ratio:.3g}\N{NO-BREAK SPACE}×"
 
 
 def _percent(effect: float) -> str:
-    return f"{100 * effect:.1f} %"
+    return f"{100 * effect:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _speed(setting: Any) -> list[Part]:

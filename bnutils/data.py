@@ -11,16 +11,14 @@ import numpy as np
 import platformdirs
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
-from sklearn.datasets import load_digits
 from torch import Tensor
-from torchvision.datasets import CIFAR10
-from torchvision.datasets.folder import IMG_EXTENSIONS, default_loader
-from torchvision.transforms.functional import pil_to_tensor, resize
 from tqdm import tqdm
 
 from bnutils.seeds import generator
 
 BUILT_IN = ("digits", "cifar10")
+# scikit-learn and torchvision are imported where they are used: a worker process on digits needs no torchvision, which
+# would cost it a tenth of a gigabyte.
 LAYOUTS = "<folder>/<class>/<image>, or <folder>/train/<class>/<image> with <folder>/test/<class>/<image>"
 # Part of every fingerprint and of every cached file's key: raised when the preprocessing below changes
 PREPROCESSING = "1: 32x32 bilinear, 8 bits, standardised per channel by the training set"
@@ -142,6 +140,8 @@ def _split(labels: Int64[Tensor, " n"]) -> tuple[Int64[Tensor, " train"], Int64[
 
 
 def _digits():
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     # Every weight is a multiple of 1/64 and every grey level an integer up to 16: exact, so the same on every machine
     enlarged = torch.nn.functional.interpolate(torch.from_numpy(digits.images)[:, None], size=(32, 32), mode="bilinear")
@@ -151,6 +151,8 @@ def _digits():
 
 
 def _cifar10():
+    from torchvision.datasets import CIFAR10
+
     root = cache_dir()
     try:
         train, test = (CIFAR10(root, train=part, download=True) for part in (True, False))
@@ -205,6 +207,8 @@ def _listing(name: str) -> tuple[Path, list[tuple[str, str]], list[tuple[str, st
 
 def _classes(folder: Path) -> list[tuple[str, str]]:
     """All (class, path) of a folder of class folders, sorted; a name that starts with a dot is the system's."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
     images = []
     for entry in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != "."):
         files = [
@@ -253,6 +257,9 @@ def _decoded(folder: Path, paths: list[str]) -> UInt8[Tensor, "n 3 32 32"]:
 
 
 def _decode(paths: list[str], name: str) -> UInt8[Tensor, "n 3 32 32"]:
+    from torchvision.datasets.folder import default_loader
+    from torchvision.transforms.functional import pil_to_tensor, resize
+
     pixels = torch.empty(len(paths), 3, 32, 32, dtype=torch.uint8)
     for i, path in enumerate(tqdm(paths, desc=f"decoding {name}", unit="image", disable=None)):
         try:

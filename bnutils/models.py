@@ -59,7 +59,7 @@ class VGG:
     width: multiplies every channel count and the head.
     head: width of the two hidden linear layers, 4096 as in the original: Glorot weights of D then have a squared norm
     of
-        8.9e3, within the 0.8e4 to 1.05e4 that the loss at step 0 of the paper's Fig. 4a implies; 512 would give 4.5e3.
+        8.9e3, within the 0.8e4 to 1.05e4 that the loss at step 0 of the paper's Fig. 4a implies; 512 would give 4.9e3.
     norm_head: the normalizer stands on the hidden linear layers too. Layers 11 and 13 are drawn as normalized whatever
         the depth, so it does. The output layer carries none.
     Dropout, which the original has in its head, is left out: the paper names none. Biases stay in every arm, so that

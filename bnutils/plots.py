@@ -83,6 +83,12 @@ def curves(frame: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> Axe
     return _finish(ax, rows, "step", quantity)
 
 
+def _few_ticks(ax: Axes) -> None:
+    """Few numbers below a small panel, and short ones where they are small."""
+    ax.locator_params(axis="x", nbins=4)
+    ax.ticklabel_format(axis="x", scilimits=(-2, 4))
+
+
 def _say(ax: Axes, words: str) -> None:
     """Words in the middle of a panel that has nothing to draw."""
     ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", color="0.4")
@@ -126,6 +132,7 @@ def ridges(
     ax.set_xlabel(f"activation, layer {layer}")
     ax.set_ylabel("step")
     ax.grid(False)
+    _few_ticks(ax)
     if rows.empty:
         _say(ax, "no runs on record")
     return ax
@@ -160,6 +167,7 @@ def distributions(frame: pd.DataFrame, *, layers: Sequence[int], norms: Sequence
         outline = here[here.step == step].sort_values("bin")
         ax.fill_between(outline.bin, outline.value / outline.value.max(), color=COLORS[norm], alpha=0.75)
         ax.set(xlim=(here.bin.min(), here.bin.max()) if len(here) else (-1, 1), ylim=(0, 1.1), yticks=[])
+        _few_ticks(ax)
         if outline.empty:
             _say(ax, "diverged before")
     figure.supxlabel(f"activation at step {step}", fontsize="medium")
@@ -181,9 +189,7 @@ def dose_response(benefit: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     known = benefit[np.isfinite(benefit.high) & (benefit.low > 0)]
     ax.axhline(1, color=COLORS["none"], lw=1.2)
     spread = [known.speedup - known.low, known.high - known.speedup]
-    ax.errorbar(
-        known.dose, known.speedup, yerr=spread, color=COLORS["noisy"], marker="o", capsize=3, label=NAMES["noisy"]
-    )
+    ax.errorbar(known.dose, known.speedup, yerr=spread, color=COLORS["noisy"], marker="o", capsize=3)
     ax.set_xscale("symlog", linthresh=1, base=2)
     ax.set_yscale("log", base=2)
     ax.set_xticks(benefit.dose, [f"{dose:g}" for dose in benefit.dose])

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import platform
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -231,6 +232,13 @@ def _start_worker() -> None:
     """One thread: two networks side by side are faster than one on two threads, and its sums have one order."""
     os.environ["TQDM_DISABLE"] = "1"
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose notebook was killed would otherwise wait for work for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _measure_one(run: Run) -> None:

@@ -1,0 +1,90 @@
+"""What a training step costs, as ratios in one process on one thread: `make bench` prints the table and keeps it.
+
+Network, batch and data are those of the preset `quick`. Every time is the median of repeated, interleaved measurements,
+so that a slow moment of the machine meets all candidates alike; every claim is a ratio to the baseline in its row.
+"""
+
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import pandas as pd
+import torch
+from torch import nn
+
+from bnutils import data, norms, presets, runs
+
+REPEATS = 40
+
+
+def timed(candidates: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median milliseconds of each candidate, measured in turn."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for repeat in range(REPEATS + 3):
+        for name, work in candidates.items():
+            start = perf_counter()
+            work()
+            if repeat >= 3:
+                times[name].append(1000 * (perf_counter() - start))
+    return {name: median(each) for name, each in times.items()}
+
+
+def step(setting: presets.Setting, arm: presets.Arm, images: data.Images, *, layout: torch.memory_format) -> Callable:
+    """One training step of an arm, as the loop in bnutils.train makes it."""
+    model = runs.build(setting, arm, 0, images).to(memory_format=layout)
+    optimizer = torch.optim.SGD(model.parameters(), lr=arm.lr)
+    x, y = images.train_x[: setting.batch], images.train_y[: setting.batch]
+
+    def work() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    return work
+
+
+def samplers(like: torch.Tensor) -> dict[str, Callable]:
+    """Algorithm 1's numbers for one layer: by torch's own samplers, and as norms.Noise draws them."""
+    layer, generator = norms.Noise(norms.NoiseConstants(), seed=0, layer=1), torch.Generator().manual_seed(0)
+
+    def torchs() -> tuple[torch.Tensor, torch.Tensor]:
+        shift = torch.empty_like(like).uniform_(-0.1, 0.1, generator=generator)
+        return shift, torch.empty_like(like).normal_(1.0, 0.1, generator=generator)
+
+    return {"torch's samplers": torchs, "norms.Noise": lambda: layer.draw(like)}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    setting, images = presets.get("quick", device="cpu"), data.load("digits")
+    arms = {norm: presets.Arm(norm, 0.1, float(norm == "noisy")) for norm in ("none", "batch", "noisy")}
+    layouts = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+    like = torch.zeros(setting.batch, 8, 32, 32).to(memory_format=torch.channels_last)
+    questions = {
+        f"memory format, step of {norm}": {
+            name: step(setting, arm, images, layout=layout) for name, layout in layouts.items()
+        }
+        for norm, arm in arms.items()
+    }
+    last = torch.channels_last
+    questions["normalizer, step"] = {norm: step(setting, arm, images, layout=last) for norm, arm in arms.items()}
+    questions["noise of layer 1, one draw"] = samplers(like)
+    rows = []
+    for question, candidates in questions.items():
+        times = timed(candidates)
+        baseline = next(iter(times))
+        for name, time in times.items():
+            rows.append((question, name, f"{time:.2f}", f"{time / times[baseline]:.2f} x {baseline}"))
+    table = pd.DataFrame(rows, columns=["question", "candidate", "ms", "ratio to the baseline"])
+    when = datetime.now(UTC).date().isoformat()
+    where = f"{when}, {platform.machine()} CPU, one thread, torch {torch.__version__}, batch {setting.batch}"
+    text = f"{where}, median of {REPEATS}\n\n{table.to_string(index=False)}\n"
+    print(text)
+    Path(__file__).with_suffix(".txt").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

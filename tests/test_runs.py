@@ -1,0 +1,210 @@
+"""Runs on real data at the smoke preset: the frame, the key, the store, and what failure leaves behind."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from bnutils import data, presets, runs
+from bnutils.quantities import QUANTITIES
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BNUTILS_CACHE", str(tmp_path))
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def setting() -> presets.Setting:
+    return presets.get("smoke", device="cpu", steps=4)
+
+
+@pytest.fixture
+def images() -> data.Images:
+    return data.load("digits")
+
+
+def one(setting, images, arm=None, seed=0) -> runs.Run:
+    return runs.Run(setting, arm or presets.Arm("batch", 0.1), seed, images.fingerprint)
+
+
+def test_an_experiment_is_one_tidy_frame_measured_once(cache, setting):
+    frame = runs.speed(setting)
+    assert list(frame.columns) == runs.COLUMNS
+    assert set(frame.quantity) <= set(QUANTITIES)
+    assert set(frame.arm) == {"none 0.1", "batch 0.1", "none 0.5", "batch 0.5"} and set(frame.seed) == {0, 1}
+    assert frame.attrs["missing"] == 0 and "8 measured now" in frame.attrs["source"]
+    written = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    again = runs.speed(setting)
+    assert "0 measured now" in again.attrs["source"] and "8 read from the local cache" in again.attrs["source"]
+    pd.testing.assert_frame_equal(again, frame)
+    runs.noise(setting)
+    assert {path: path.stat().st_mtime_ns for path in written} == written, "shared runs must not be measured again"
+    assert len(list(cache.iterdir())) == 8 + 3 * 2, "the other experiment shares the two arms it has in common"
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
+def test_same_seed_same_bits(cache, setting, images, norm):
+    run = one(setting, images, presets.Arm(norm, 0.1, dose=float(norm == "noisy")))
+    pd.testing.assert_frame_equal(runs.train_one(run, images), runs.train_one(run, images), check_exact=True)
+    other = runs.train_one(replace(run, seed=1), images)
+    assert not other.value.equals(runs.train_one(run, images).value)
+
+
+def test_kept_run_is_the_run(cache, setting, images):
+    run = one(setting, images)
+    frame = runs.train_one(run, images)
+    runs.save(frame, run.path)
+    kept = runs.load(run.path)
+    pd.testing.assert_frame_equal(kept, frame, check_exact=True)
+    assert kept.attrs["provenance"] == frame.attrs["provenance"]
+    provenance = kept.attrs["provenance"]
+    assert provenance["key"] == run.key and provenance["status"] == "finished" and provenance["seconds"] > 0
+
+
+def test_arms_share_their_batches_and_first_loss(cache, setting, images):
+    """Weights and batches depend on the seed alone, so at step 0 two learning rates see the same loss to the bit."""
+    first = [
+        runs.train_one(one(setting, images, presets.Arm("none", lr)), images).query("quantity == 'loss'").value.iloc[0]
+        for lr in (0.1, 0.5)
+    ]
+    assert first[0] == first[1]
+
+
+def test_key_holds_what_can_change_a_value_and_nothing_else(setting, images, monkeypatch):
+    run = one(setting, images)
+    same = [replace(setting, device="auto"), replace(setting, minutes=1.0), replace(setting, seeds=(0, 1, 2))]
+    assert {one(each, images).key for each in same} == {run.key}
+    different = [
+        replace(run, seed=1),
+        replace(run, fingerprint="other"),
+        replace(run, arm=presets.Arm("none", 0.1)),
+        replace(run, arm=presets.Arm("batch", 0.2)),
+        replace(run, setting=replace(setting, batch=16)),
+        replace(run, setting=replace(setting, vgg=replace(setting.vgg, depth="A"))),
+        replace(run, setting=replace(setting, schedule=replace(setting.schedule, steps=5))),
+    ]
+    assert len({each.key for each in [run, *different]}) == 1 + len(different)
+    before = run.key
+    monkeypatch.setitem(QUANTITIES, "loss", replace(QUANTITIES["loss"], version=2))
+    assert run.key != before
+
+
+def test_a_run_is_written_whole_or_not_at_all(cache, setting, images, monkeypatch):
+    run = one(setting, images)
+    frame = runs.train_one(run, images)
+
+    def dies(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", dies)
+    with pytest.raises(OSError, match="disk full"):
+        runs.save(frame, run.path)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_damaged_run_is_named_kept_aside_and_measured_again(cache, setting, capsys):
+    runs.speed(setting)
+    path = sorted(cache.iterdir())[0]
+    path.write_bytes(path.read_bytes()[:100])
+    frame = runs.speed(setting)
+    out = capsys.readouterr().out
+    assert path.name in out and "measured again" in out and len(out.splitlines()) == 1
+    assert "1 measured now" in frame.attrs["source"] and path.with_suffix(".damaged").exists()
+
+
+def test_a_run_that_fails_does_not_lose_the_others(cache, setting, images):
+    """The bad one's folder of images is gone when its worker process comes to read it."""
+    folder = cache.parent / "gone"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        [Image.new("RGB", (32, 32)).save(folder / name / f"{number}.png") for number in range(5)]
+    bad = replace(setting, dataset=str(folder))
+    shutil.rmtree(folder)
+    good = [one(setting, images, seed=seed) for seed in (0, 1, 2)]
+    with pytest.raises(FileNotFoundError, match="gone"):
+        runs.measure([good[0], one(bad, images), *good[1:]])
+    assert sorted(path.name for path in cache.iterdir()) == sorted(run.path.name for run in good)
+
+
+def test_a_killed_process_leaves_whole_runs_and_no_workers(cache):
+    """Killed without warning while it measures: what is kept can be read, its workers end, and the rest can be made."""
+    command = [sys.executable, "-m", "bnutils", "record", "smoke"]
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL)
+    while not list(cache.glob("*.parquet")):
+        assert process.poll() is None, "it ended without keeping a run"
+        time.sleep(0.01)
+    workers = process.children(recursive=True)
+    process.kill()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert workers and not alive
+    kept = list(cache.glob("*.parquet"))
+    assert 0 < len(kept) < 14 and all(len(runs.load(path)) for path in kept)
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    measured = sum(int(count) for count in re.findall(r"(\d+) measured now", out))
+    assert measured == 14 - len(kept) and len(list(cache.glob("*.parquet"))) == 14
+
+
+def test_a_costly_setting_says_what_is_missing_and_goes_on(cache, capsys):
+    setting = presets.get("smoke", device="cpu", steps=100_000, minutes=0.01)
+    frame = runs.speed(setting)
+    out = capsys.readouterr().out
+    assert out.startswith("8 of 8 runs of preset smoke are missing") and "minutes" in out and len(out.splitlines()) == 1
+    assert frame.empty and list(frame.columns) == runs.COLUMNS and frame.attrs["missing"] == 8
+    assert not cache.exists()
+
+
+def test_activation_rows_by_hand(setting, images):
+    """Against moments computed from the activations themselves, at two networks in a row."""
+    probe = runs.ActivationProbe([2, 9], seed=0)
+    x = images.train_x[:32]
+    networks = [runs.build(setting, presets.Arm("none", 0.1), seed, images) for seed in (0, 1)]
+    first, second = ({(r.quantity, r.layer): r for r in probe(network, x)} for network in networks)
+    assert ("layer_mean_step", 2) not in first
+    before, after = (runs.probes.activations(network, x, layers=[2])[2] for network in networks)
+    expected = (after.mean(0) - before.mean(0)).abs().mean()
+    torch.testing.assert_close(second["layer_mean_step", 2].value, expected)
+    expected = (after.var(0, correction=0) - before.var(0, correction=0)).abs().mean()
+    torch.testing.assert_close(second["layer_variance_step", 2].value, expected)
+    torch.testing.assert_close(second["layer_deviation", 2].value, after.std(0, correction=0).mean())
+    means = after.mean(0)
+    assert any(torch.isclose(second["mean", 2].value, mean) for mean in means)
+    density = second["density", 2]
+    assert (density.value.sum() * (density.bin[1] - density.bin[0])).item() == pytest.approx(1, rel=1e-4)
+
+
+def test_derived_quantities_by_hand():
+    rows = [("train_accuracy", step, np.nan, value) for step, value in enumerate([0.0, 1.0, 0.5])]
+    rows += [("mean", step, 2, value) for step, value in [(0, 1.0), (10, 3.0), (20, 2.5)]]
+    frame = pd.DataFrame(rows, columns=["quantity", "step", "layer", "value"]).assign(arm="none 0.1", seed=0)
+    derived = runs.with_derived(frame.reindex(columns=runs.COLUMNS), smooth=3)
+
+    def values(name: str) -> list[float]:
+        return derived[derived.quantity == name].sort_values("step").value.tolist()
+
+    assert values("smooth_accuracy") == [0.5, 0.5, 0.75]
+    assert values("mean_step") == [2.0, 0.5] and values("mean_from_start") == [0.0, 2.0, 1.5]
+
+
+def test_paper_curves_are_the_papers_numbers():
+    """Against the table of test accuracies in the paper's Fig. 1b and the medians of its Fig. 8a."""
+    test = runs.paper("1b").set_index(["arm", "step"]).value
+    expected = {("none 0.1", 15_000): 0.8001, ("batch 0.1", 15_000): 0.8287, ("batch 0.5", 3000): 0.7416}
+    assert {point: test[point] for point in expected} == pytest.approx(expected, abs=1e-4)
+    moved = runs.paper("8").query("quantity == 'mean_step' and norm == 'none'").groupby("layer").value.median()
+    np.testing.assert_allclose(moved, [0.032, 0.065, 0.013], rtol=0.05)
+    accuracy = runs.paper("1a").query("quantity == 'train_accuracy'").value
+    np.testing.assert_allclose(accuracy * 128, (accuracy * 128).round(), atol=0.02)
+    with pytest.raises(ValueError, match=r"^no curves of figure '99': accepted are 1a, 1b, 2, 8$"):
+        runs.paper("99")

@@ -1,0 +1,129 @@
+"""The loop against plain SGD by hand; what it yields; how it ends when the loss is no longer finite."""
+
+import os
+import pty
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from bnutils import data, presets, runs, train
+
+
+def setting(**changes) -> presets.Setting:
+    return presets.get("smoke", device="cpu", **changes)
+
+
+def digits() -> data.Images:
+    """In float64, so that sums in another order agree to many digits."""
+    images = data.load("digits")
+    return replace(images, train_x=images.train_x.double(), test_x=images.test_x.double())
+
+
+def run(arm: presets.Arm, *, seed: int = 0, steps: int = 6, probes=()) -> tuple[nn.Module, dict[str, list]]:
+    images = digits()
+    model = runs.build(setting(), arm, seed, images).double()
+    order = data.batches(len(images.train_x), 32, steps=steps, seed=seed)
+    schedule = train.Schedule(steps=steps, probe_every=2, test_every=3)
+    rows = train.train(model, images, order=order, lr=arm.lr, schedule=schedule, probes=probes)
+    return model, train.collect(rows)
+
+
+def values(columns: dict[str, list], quantity: str) -> dict[int, float]:
+    triples = zip(columns["quantity"], columns["step"], columns["value"], strict=True)
+    return {step: value for name, step, value in triples if name == quantity}
+
+
+def test_loop_is_plain_sgd():
+    """theta <- theta - lr grad, by hand with autograd, gives the same losses, accuracies and weights."""
+    model, columns = run(presets.Arm("batch", 0.1))
+    images = digits()
+    by_hand = runs.build(setting(), presets.Arm("batch", 0.1), 0, images).double().train()
+    losses, accuracies = [], []
+    for batch in data.batches(len(images.train_x), 32, steps=6, seed=0):
+        x, y = images.train_x[batch], images.train_y[batch]
+        logits = by_hand(x)
+        loss = nn.functional.cross_entropy(logits, y)
+        losses.append(loss.item())
+        accuracies.append((logits.argmax(1) == y).float().mean().item())
+        gradients = torch.autograd.grad(loss, list(by_hand.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(by_hand.parameters(), gradients, strict=True):
+                parameter -= 0.1 * gradient
+    assert list(values(columns, "loss").values()) == pytest.approx(losses, rel=1e-7)
+    assert list(values(columns, "train_accuracy").values()) == accuracies
+    for ours, theirs in zip(model.state_dict().values(), by_hand.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-7)
+
+
+def test_schedule_of_rows():
+    calls = []
+
+    def probe(model, x):
+        calls.append(x)
+        return [train.Row("probe", torch.tensor(float(len(calls))))]
+
+    _, columns = run(presets.Arm("none", 0.1), probes=[probe], steps=5)
+    assert list(values(columns, "loss")) == [0, 1, 2, 3, 4]
+    assert list(values(columns, "probe")) == [0, 2, 4, 5]
+    assert list(values(columns, "test_accuracy")) == [0, 3, 5]
+
+
+def test_probes_change_nothing():
+    plain, columns = run(presets.Arm("noisy", 0.1, 1.0))
+    probed, again = run(presets.Arm("noisy", 0.1, 1.0), probes=[runs.ActivationProbe([2, 9], seed=0)])
+    assert values(columns, "loss") == values(again, "loss")
+    for a, b in zip(plain.state_dict().values(), probed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_accuracy_is_in_eval_mode_and_puts_the_mode_back():
+    images = data.load("digits")
+    model = runs.build(setting(), presets.Arm("batch", 0.1), 0, images).train()
+    before = [buffer.clone() for buffer in model.buffers()]
+    ours = train.accuracy(model, images.test_x, images.test_y)
+    assert model.training and all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+    by_hand = model.eval()(images.test_x).argmax(1)
+    assert ours.item() == (by_hand == images.test_y).float().mean().item()
+
+
+def test_a_run_that_diverges_is_recorded_as_diverged():
+    _, columns = run(presets.Arm("none", 1e60), steps=6)
+    (step,) = values(columns, "diverged").values()
+    losses = values(columns, "loss")
+    assert 0 < step < 6 and list(losses) == list(range(int(step)))
+    assert all(torch.tensor(list(losses.values())).isfinite())
+    assert max(values(columns, "test_accuracy")) <= step
+
+
+def test_a_vector_along_bins_is_spread_out():
+    rows = [
+        train.Row("density", torch.tensor([1.0, 2.0]), step=3, layer=2, bin=torch.tensor([-0.5, 0.5])),
+        train.Row("loss", torch.tensor([7.0, 8.0]), step=range(2)),
+    ]
+    columns = train.collect(rows)
+    assert columns["value"] == [1, 2, 7, 8] and columns["bin"][:2] == [-0.5, 0.5]
+    assert columns["step"] == [3, 3, 0, 1] and columns["layer"] == [2, 2, None, None]
+    assert all(bin_ != bin_ for bin_ in columns["bin"][2:])
+
+
+def test_denormal_numbers_are_flushed():
+    assert (torch.tensor([1e-39]) * 1.0).item() == 0.0
+
+
+def test_progress_is_silent_outside_a_terminal_and_shows_in_the_one_named(capfd, monkeypatch):
+    assert list(train.progress(range(3), unit="step")) == [0, 1, 2]
+    assert capfd.readouterr().err == ""
+    leader, follower = pty.openpty()
+    monkeypatch.setenv("BNUTILS_TTY", os.ttyname(follower))
+    assert list(train.progress(range(3), unit="step")) == [0, 1, 2]
+    assert b"step" in os.read(leader, 4096)
+
+
+def test_network_learns_the_digits():
+    """Real images, real training: batch normalization brings a small network far above chance within forty steps."""
+    _, columns = run(presets.Arm("batch", 0.1), steps=40)
+    losses = list(values(columns, "loss").values())
+    assert values(columns, "test_accuracy")[0] < 0.3
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
