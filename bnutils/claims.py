@@ -23,9 +23,9 @@ HOLDS = {True: "yes", False: "no", None: "open"}
 # ---- effects: frame -> one value for each seed ---------------------------------------------------------------------
 
 
-def _values(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, dose: float | None = None) -> pd.DataFrame:
-    """The rows of one arm and quantity; the noisy norms stand for the paper's dose unless another is asked for."""
-    rows = frame[(frame.quantity == quantity) & (frame.norm == norm) & (frame.lr == lr)]
+def _arm(frame: pd.DataFrame, norm: str, lr: float, *, dose: float | None = None) -> pd.DataFrame:
+    """The rows of one arm; the noisy norms stand for the paper's dose unless another is asked for."""
+    rows = frame[(frame.norm == norm) & (frame.lr == lr)]
     if norm.startswith("noisy"):
         rows = rows[rows.dose == (1.0 if dose is None else dose)]
     return rows.assign(seed=rows.seed.fillna(-1))  # the paper's curves have no seed: they are one run
@@ -38,33 +38,30 @@ def _seeds(frame: pd.DataFrame) -> pd.Index:
 def steps_to(frame: pd.DataFrame, norm: str, lr: float, *, dose: float | None = None) -> pd.Series:
     """By seed, the first step at which the smoothed training accuracy is at least 0.9; the length of training if never.
 
-    The length stands in for "later than we trained", which understates how slow such a run is. NaN without such an arm.
+    The length stands in for "later than we trained", which understates how slow such a run is. NaN for a seed that was
+    not run.
     """
-    rows = _values(frame, "smooth_accuracy", norm, lr, dose=dose)
-    if rows.empty:
-        return pd.Series(np.nan, index=_seeds(frame))
-    arrived = rows[rows.value >= ARRIVED].groupby("seed").step.min()
-    return arrived.reindex(_seeds(frame)).fillna(frame.step.max()).astype(float).clip(lower=1)
+    arm = _arm(frame, norm, lr, dose=dose)
+    arrived = arm[(arm.quantity == "smooth_accuracy") & (arm.value >= ARRIVED)].groupby("seed").step.min()
+    steps = arrived.reindex(_seeds(arm)).fillna(frame.step.max())
+    return steps.reindex(_seeds(frame)).astype(float).clip(lower=1)
 
 
 def final_accuracy(frame: pd.DataFrame, quantity: str, norm: str, lr: float) -> pd.Series:
-    """By seed, the mean accuracy over the last fifth of training; zero for a run that diverged before.
-
-    NaN without such an arm.
-    """
-    rows = _values(frame, quantity, norm, lr)
-    if rows.empty:
-        return pd.Series(np.nan, index=_seeds(frame))
-    late = rows[rows.step >= 0.8 * frame.step.max()]
-    return late.groupby("seed").value.mean().reindex(_seeds(frame)).fillna(0.0)
+    """By seed, the mean accuracy over the last fifth of training; zero for a run that diverged, NaN for none at all."""
+    arm, seeds = _arm(frame, norm, lr), _seeds(frame)
+    late = arm[(arm.quantity == quantity) & (arm.step >= 0.8 * frame.step.max())].groupby("seed").value.mean()
+    diverged = arm[arm.quantity == "diverged"].seed
+    return late.reindex(seeds).mask(seeds.isin(diverged), 0.0).astype(float)
 
 
 def movement(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, layer: int, relative: bool) -> pd.Series:
     """By seed, the mean over training of a layer's change of moments; `relative` divides by its standard deviation."""
 
+    arm = _arm(frame, norm, lr)
+
     def average(name: str) -> pd.Series:
-        rows = _values(frame, name, norm, lr)
-        return rows[rows.layer == layer].groupby("seed").value.mean()
+        return arm[(arm.quantity == name) & (arm.layer == layer)].groupby("seed").value.mean()
 
     return average(quantity) / average("layer_deviation") if relative else average(quantity)
 
@@ -322,8 +319,8 @@ class Verdict:
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
-    """The 95 % t interval of the mean over seeds; unbounded for fewer than two, a point where all agree."""
-    if len(values) < 2 or values.isna().any():
+    """The 95 % t interval of the mean over seeds; unbounded for fewer than two or where one has none."""
+    if len(values) < 2 or not np.isfinite(values).all():
         return -np.inf, np.inf
     low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), max(stats.sem(values), 1e-12))
     return float(low), float(high)
@@ -339,7 +336,7 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
     claim, rows = find(name), []
     judged = setting.preset in claim.scales and not frame.attrs.get("missing")
     for part in claim.parts(setting):
-        values = part.effect(frame).dropna()
+        values = part.effect(frame)
         low, high = interval(values)
         inside, outside = part.low < low and high < part.high, high <= part.low or low >= part.high
         there = part.effect(paper).dropna() if paper is not None else []
@@ -347,7 +344,7 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
         rows.append(
             {
                 claim.compares: part.label,
-                "ours": part.show(values.mean()) if len(values) else "none",
+                "ours": part.show(values.mean()) if values.notna().any() else "none",
                 "95 % interval": f"{part.show(low)} to {part.show(high)}" if np.isfinite([low, high]).all() else "none",
                 "the paper's curve": part.show(there.mean()) if len(there) else "",
                 "accepted": " and ".join(f"{word} {part.show(at)}" for word, at in bounds.items() if np.isfinite(at)),

@@ -1,10 +1,12 @@
 """Frame to Axes: colours, labels and style in one place. No statistics beyond mean and range, no files, no titles.
 
-Every normalizer has one colour and one line style everywhere, from the colour-blind safe palette of Okabe and Ito.
+Every normalizer has one colour and one line style everywhere: three colours of Okabe and Ito's palette and a plum that
+stays apart from them for the colour-blind too.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,6 +21,8 @@ from bnutils.quantities import QUANTITIES
 NAMES = {"none": "Standard", "batch": "BatchNorm", "noisy": "noisy BatchNorm", "noisy_none": "Standard + noise"}
 COLORS = {"none": "#D55E00", "batch": "#0072B2", "noisy": "#009E73", "noisy_none": "#8C5A82"}
 DASHES = {"none": (), "batch": (4, 1.5), "noisy": (1, 1), "noisy_none": (5, 1.5, 1, 1.5)}
+
+EMPTY = "no runs on record"
 
 sns.set_theme(
     context="notebook",
@@ -53,8 +57,9 @@ def panels(
 
 def beside_paper(setting: Any) -> tuple[Figure, np.ndarray]:
     """Two panels, ours and the paper's; they share axes only where ours is CIFAR-10 too."""
-    ours = f"ours: {setting.dataset}, VGG-{setting.vgg.depth} x {setting.vgg.width:g}, {len(setting.seeds)} seeds"
-    return panels([ours, "the paper: CIFAR-10, one run"], share=setting.dataset.startswith("cifar10"))
+    images = Path(setting.dataset).name
+    ours = f"ours: {images}, VGG-{setting.vgg.depth} x {setting.vgg.width:g}, {len(setting.seeds)} seeds"
+    return panels([ours, "the paper: CIFAR-10, one run"], share=images in ("cifar10", "cifar10-jpeg"))
 
 
 def label(norm: str, lr: float) -> str:
@@ -71,7 +76,7 @@ def curves(frame: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> Axe
     ax = ax or plt.gca()
     rates = sorted(frame.lr.dropna().unique())
     rows = frame[frame.quantity == quantity]
-    for (norm, lr), arm in rows.groupby(["norm", "lr"], sort=False):
+    for (_, norm, lr), arm in rows.groupby(["arm", "norm", "lr"], sort=False):
         by_step = arm.groupby("step").value
         mean, low, high = by_step.mean(), by_step.min(), by_step.max()
         wide = 1.4 + 1.4 * rates.index(lr)
@@ -79,7 +84,8 @@ def curves(frame: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> Axe
         if arm.seed.nunique() > 1:
             ax.fill_between(mean.index, low, high, color=COLORS[norm], alpha=0.15, lw=0)
     for _, end in frame[frame.quantity == "diverged"].iterrows():
-        ax.plot(end.value, 0, marker="x", color=COLORS[end.norm], clip_on=False)
+        cross = {"marker": "x", "color": COLORS[end.norm], "clip_on": False}
+        ax.plot(end.value, 0, transform=ax.get_xaxis_transform(), **cross)
     return _finish(ax, rows, "step", quantity)
 
 
@@ -100,7 +106,7 @@ def _finish(ax: Axes, rows: pd.DataFrame, x: str, quantity: str) -> Axes:
     ax.set_ylabel(QUANTITIES[quantity].axis)
     ax.set_yscale(QUANTITIES[quantity].scale)
     if rows.empty:
-        _say(ax, "no runs on record")
+        _say(ax, EMPTY)
     return ax
 
 
@@ -123,18 +129,19 @@ def ridges(
     rows = frame[(frame.quantity == "density") & (frame.layer == layer) & (frame.norm == norm) & (frame.seed == seed)]
     chosen = spread(rows.step, steps)
     gap = (chosen[-1] - chosen[0]) / max(len(chosen) - 1, 1) if len(chosen) else 1
-    for order, step in enumerate(sorted(chosen, reverse=True)):
+    tones = sns.light_palette(COLORS[norm], len(chosen) + 2)[2:]
+    for order, (step, tone) in enumerate(zip(chosen, tones, strict=True)):
         outline = rows[rows.step == step].sort_values("bin")
-        base = outline.value / outline.value.max() * 1.7 * gap + step
-        tone = sns.light_palette(COLORS[norm], 2 + len(chosen))[2 + len(chosen) - 1 - order]
-        ax.fill_between(outline.bin, step, base, color=tone, alpha=0.85, lw=0, zorder=order)
-        ax.plot(outline.bin, base, color="white", lw=0.8, zorder=order)
+        top = step - outline.value / outline.value.max() * 1.7 * gap
+        ax.fill_between(outline.bin, step, top, color=tone, alpha=0.85, lw=0, zorder=order)
+        ax.plot(outline.bin, top, color="white", lw=0.8, zorder=order)
+    ax.invert_yaxis()
     ax.set_xlabel(f"activation, layer {layer}")
     ax.set_ylabel("step")
     ax.grid(False)
     _few_ticks(ax)
     if rows.empty:
-        _say(ax, "no runs on record")
+        _say(ax, EMPTY)
     return ax
 
 
@@ -165,11 +172,12 @@ def distributions(frame: pd.DataFrame, *, layers: Sequence[int], norms: Sequence
     for ax, (layer, norm) in zip(axes.flat, product(layers, norms), strict=True):
         here = rows[(rows.layer == layer) & (rows.norm == norm)]
         outline = here[here.step == step].sort_values("bin")
-        ax.fill_between(outline.bin, outline.value / outline.value.max(), color=COLORS[norm], alpha=0.75)
+        if outline.empty:
+            _say(ax, "diverged before" if len(rows) else EMPTY)
+        else:
+            ax.fill_between(outline.bin, outline.value / outline.value.max(), color=COLORS[norm], alpha=0.75)
         ax.set(xlim=(here.bin.min(), here.bin.max()) if len(here) else (-1, 1), ylim=(0, 1.1), yticks=[])
         _few_ticks(ax)
-        if outline.empty:
-            _say(ax, "diverged before")
     figure.supxlabel(f"activation at step {step}", fontsize="medium")
     return figure
 
@@ -187,6 +195,8 @@ def dose_response(benefit: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """How many times faster than Standard each dose of noise reaches 90 %, with its 95 % interval; 1 is no benefit."""
     ax = ax or plt.gca()
     known = benefit[np.isfinite(benefit.high) & (benefit.low > 0)]
+    if known.empty:
+        _say(ax, EMPTY)
     ax.axhline(1, color=COLORS["none"], lw=1.2)
     spread = [known.speedup - known.low, known.high - known.speedup]
     ax.errorbar(known.dose, known.speedup, yerr=spread, color=COLORS["noisy"], marker="o", capsize=3)

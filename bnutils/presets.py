@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 from bnutils import data, models, norms, train
 
@@ -20,9 +21,9 @@ class Arm:
 
     def __post_init__(self):
         norms.check(self.norm)
-        if not self.lr > 0:
+        if not isinstance(self.lr, Real) or not self.lr > 0:
             raise ValueError(f"learning rate {self.lr!r}: accepted is a number above 0")
-        if (self.dose > 0) != self.norm.startswith("noisy"):
+        if not isinstance(self.dose, Real) or (self.dose > 0) != self.norm.startswith("noisy"):
             raise ValueError(f"dose {self.dose!r} with norm {self.norm!r}: noisy norms need one above 0, the others 0")
 
     @property
@@ -53,10 +54,12 @@ class Setting:
     def __post_init__(self):
         data.device(self.device)
         data.check(self.dataset)
-        if len(self.seeds) < 2:
-            raise ValueError(f"{len(self.seeds)} seeds: accepted are two or more, since every verdict needs a spread")
-        if len(self.lrs) < 2:
-            raise ValueError(f"learning rates {self.lrs!r}: accepted are two or more, the first for the noise")
+        if len(set(self.seeds)) < max(2, len(self.seeds)):
+            raise ValueError(f"seeds {self.seeds!r}: accepted are two or more different ones, for a spread")
+        if len(set(self.lrs)) < max(2, len(self.lrs)):
+            raise ValueError(f"learning rates {self.lrs!r}: accepted are two or more different ones")
+        if not isinstance(self.minutes, Real) or not self.minutes >= 0:
+            raise ValueError(f"minutes is {self.minutes!r}: accepted is a number of at least 0")
         for experiment in LAYERS:
             self.arms(experiment)
 
@@ -103,7 +106,7 @@ PRESETS = {
         preset="quick",
         dataset="digits",
         vgg=models.VGG(depth="B", width=1 / 8, head=512),
-        schedule=train.Schedule(steps=800, probe_every=10, test_every=50),
+        schedule=train.Schedule(steps=720, probe_every=10, test_every=40),
         batch=64,
     ),
     # Proves that a chapter runs, in seconds; concludes nothing.
@@ -135,6 +138,11 @@ def get(
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: accepted are {', '.join(PRESETS)}")
     preset = PRESETS[name]
+    if seeds is not None and (not isinstance(seeds, int) or seeds < 2):
+        raise ValueError(f"{seeds!r} seeds: accepted are two or more, since every verdict needs a spread")
+    for what, values, accepted in (("lrs", lrs, "two or more numbers"), ("doses", doses, "numbers")):
+        if values is not None and not isinstance(values, list | tuple):
+            raise ValueError(f"{what} is {values!r}: accepted are {accepted} in a list")
     return replace(
         preset,
         dataset=preset.dataset if dataset is None else dataset,

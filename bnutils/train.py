@@ -44,8 +44,9 @@ class Schedule:
 
     def __post_init__(self):
         for name in ("steps", "probe_every", "test_every"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: accepted is a whole number of at least 1")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}: accepted is a whole number of at least 1")
 
     def due(self, step: int, every: int) -> bool:
         """Whether something that runs every `every` steps runs at `step`."""

@@ -43,8 +43,11 @@ def walk(
 ) -> ipywidgets.Widget:
     """A slider over `options` above the figure that `draw` makes of each; arrow keys and mouse move it, kernel or not.
 
-    alt gives each figure's text for readers who do not see it: what is plotted, not what was found.
+    alt gives each figure's text for readers who do not see it: what is plotted, not what was found. Without options, as
+    for a frame without runs, there is a line that says so.
     """
+    if not len(options):
+        return ipywidgets.HTML("No runs on record.")
     pictures = [ipywidgets.HTML(picture(draw(option), alt=alt(option))) for option in options]
     slider = ipywidgets.SelectionSlider(
         options=[(str(option).replace("_", " "), place) for place, option in enumerate(options)],

@@ -1,10 +1,11 @@
 """Write what README.md shows of the book, its figure and its verdicts, from the executed pages of the last build."""
 
 import base64
-from pathlib import Path
 
 import nbformat
 from build import ROOT, stop, toc_pages
+
+from bnutils import claims
 
 START, END = "<!-- verdicts: written by `make readme` -->\n", "<!-- end of verdicts -->"
 RECORD = "application/papermill.record/text/plain"
@@ -12,7 +13,8 @@ RECORD = "application/papermill.record/text/plain"
 
 def main() -> None:
     """Read the executed chapters, write the figure and the table."""
-    executed = [ROOT / "_build" / "executed" / page.relative_to(ROOT) for page in toc_pages() if page.suffix == ".ipynb"]
+    chapters = [page.relative_to(ROOT) for page in toc_pages() if page.suffix == ".ipynb"]
+    executed = [ROOT / "_build" / "executed" / chapter for chapter in chapters]
     if not all(page.exists() for page in executed):
         stop("no executed pages: run `make book` first", 2)
     cells = [cell for page in executed for cell in nbformat.read(page, as_version=4).cells if cell.cell_type == "code"]
@@ -25,8 +27,6 @@ def main() -> None:
         for output in cell.outputs
         if RECORD in output.get("data", {})
     }
-    from bnutils import claims
-
     words = {name: glued[f"verdict-{name}"] for name in claims.CLAIMS if f"verdict-{name}" in glued}
     rows = [f"| {claims.CLAIMS[name].statement} | {claims.SIGNS[word]} {word} |" for name, word in words.items()]
     table = "\n".join([f"| The paper's claim | at preset {glued['speed-preset']} |", "|---|---|", *rows])

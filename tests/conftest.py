@@ -1,0 +1,64 @@
+"""What the tests of the book share: running the builder, the site it builds, a server and a browser for that site."""
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from build import ROOT
+from playwright.sync_api import Error, sync_playwright
+
+
+def run_builder(*arguments: str | Path, root: Path = ROOT, cache: Path) -> subprocess.CompletedProcess:
+    """book/build.py of this tree, or of a copy of it, with a cache of measured runs of its own."""
+    command = [sys.executable, root / "book" / "build.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"BNUTILS_CACHE": str(cache)})
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory) -> tuple[Path, Path]:
+    """The output folder of the whole book at preset smoke, and the cache that it was built with."""
+    output, cache = tmp_path_factory.mktemp("book"), tmp_path_factory.mktemp("cache")
+    run = run_builder("--output", output, "-p", "preset", "smoke", cache=cache)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return output, cache
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(built) -> str:
+    """Of a server on this machine that serves the built site."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=built[0] / "html")) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def launch(playwright):
+    """A headless browser: $CHROMIUM, one on PATH, or playwright's own, which it fetches unless it has it."""
+    names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
+    found = next((path for name in names if name and (path := shutil.which(name))), None)
+    if not found:
+        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], capture_output=True)
+    try:
+        return playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
+    except Error as error:
+        tried = found or "none on PATH, and `playwright install chromium` brought none"
+        pytest.fail(f"no browser ({tried}): install Chromium or set CHROMIUM to one; {error.message.splitlines()[0]}")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        yield browser
+        browser.close()

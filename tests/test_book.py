@@ -1,0 +1,283 @@
+"""The whole book: chapters that execute, a builder that tells what went wrong, a site that works without a network."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import nbformat
+import psutil
+import pytest
+from build import MODULES, ROOT
+from conftest import run_builder
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+from bnutils import claims
+
+PAGES = list(parse_toc_yaml(ROOT / "_toc.yml"))
+CHAPTERS = [page for page in PAGES if (ROOT / f"{page}.ipynb").exists()]
+
+
+# ---- the executed pages --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=CHAPTERS)
+def executed(request, built):
+    return nbformat.read(built[0] / "executed" / f"{request.param}.ipynb", as_version=4)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def test_every_cell_was_executed_and_none_failed(executed):
+    for cell in code(executed):
+        assert cell.execution_count, cell.source
+        assert not [out for out in cell.outputs if out.output_type == "error" or out.get("name") == "stderr"], cell
+
+
+def test_every_drawn_figure_has_caption_name_and_alt_text(executed):
+    for cell in code(executed):
+        if any(kind.startswith("image/") for output in cell.outputs for kind in output.get("data", {})):
+            mystnb = {"figure": {}, "image": {}} | cell.metadata.get("mystnb", {})
+            assert {"caption", "name"} <= set(mystnb["figure"]) and mystnb["image"].get("alt"), cell.source
+
+
+def test_a_page_tells_nothing_of_the_machine(executed, built):
+    text = json.dumps(executed)
+    assert not [path for path in (ROOT, sys.prefix, *built) if str(path) in text]
+    assert "papermill" not in executed.metadata
+    assert not [cell for cell in executed.cells if {"papermill", "execution"} & set(cell.metadata)]
+
+
+# ---- the builder ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A book of one page and one chapter, whose code cell is to be given; returns how to build it."""
+
+    def build(source, *arguments, index="# Start"):
+        book = tmp_path / "book"
+        book.mkdir(exist_ok=True)
+        for file in ("_config.yml", "requirements.txt", "book/build.py"):
+            (tmp_path / file).write_bytes((ROOT / file).read_bytes())
+        (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: book/only\n")
+        if not (book / "web").exists():
+            (book / "web").symlink_to(MODULES.parent)
+        shutil.copytree(ROOT / "book" / "_static", book / "_static", dirs_exist_ok=True)
+        (book / "references.bib").touch()
+        (book / "index.md").write_text(index)
+        cells = [nbformat.v4.new_markdown_cell("# Only", id="text"), nbformat.v4.new_code_cell(source, id="code")]
+        kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), book / "only.ipynb")
+        return run_builder(*arguments, root=tmp_path, cache=tmp_path / "cache")
+
+    return build
+
+
+def test_nothing_is_executed_twice(built):
+    output, cache = built
+    pages = [output / "executed" / f"{page}.ipynb" for page in CHAPTERS]
+    before = [page.stat().st_mtime_ns for page in pages]
+    run = run_builder("--output", output, "-p", "preset", "smoke", cache=cache)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("nothing changed, not executed") == len(CHAPTERS)
+    assert [page.stat().st_mtime_ns for page in pages] == before
+
+
+def test_what_changed_is_executed_again(small):
+    assert "executed in" in small("1").stdout
+    assert "not executed" in small("1").stdout
+    assert "executed in" in small("2").stdout
+
+
+def test_an_unknown_parameter_stops_before_anything_runs(tmp_path):
+    run = run_builder("--output", tmp_path / "out", "-p", "presett", "smoke", cache=tmp_path)
+    assert run.returncode == 2
+    assert re.fullmatch(r"unknown parameter presett; the chapters accept .*\bpreset\b.*\n", run.stderr)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_page_is_named(small, tmp_path):
+    small("1")
+    (tmp_path / "book" / "only.ipynb").unlink()
+    run = run_builder(root=tmp_path, cache=tmp_path)
+    assert run.returncode == 2
+    assert re.fullmatch(r"_toc\.yml names book/only, but .*\n", run.stderr)
+
+
+def test_a_failing_chapter_is_named_and_never_built(small, tmp_path):
+    run = small("arm = 3\nraise ValueError(f'no arm {arm}')")
+    assert run.returncode == 1
+    assert re.fullmatch(r"book/only\.ipynb failed: ValueError: no arm 3 .*\n", run.stderr)
+    output = tmp_path / "_build"
+    assert not (output / "html").exists() and not (output / "executed" / "book" / "only.ipynb").exists()
+    assert "Traceback" in (output / "executed" / "book" / "only.failed.ipynb").read_text()
+
+
+def test_a_dead_kernel_is_named(small):
+    run = small("import os\nos._exit(9)")
+    assert run.returncode == 1
+    assert re.match(r"book/only\.ipynb failed: .*[Kk]ernel died", run.stderr.splitlines()[-1])
+
+
+def test_a_warning_of_jupyter_book_leaves_the_old_site(small, tmp_path):
+    assert small("1").returncode == 0
+    for _ in range(2):  # Sphinx itself would forget the warning the second time
+        run = small("1", index="# Start again\n\n{ref}`nowhere`")
+        assert run.returncode == 1 and "nowhere" in run.stderr
+    assert "Start again" not in (tmp_path / "_build" / "html" / "book" / "index.html").read_text()
+
+
+def test_chapters_run_in_this_python(small, tmp_path, monkeypatch):
+    """Whatever other kernel called python3 the user has."""
+    other = tmp_path / "share" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    (other / "kernel.json").write_text('{"argv": ["false"], "display_name": "other", "language": "python"}')
+    for name in ("JUPYTER_PATH", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(name, str(other.parents[1]))
+    run = small("import sys\nprint(sys.prefix)")
+    assert run.returncode == 0, run.stderr
+    page = nbformat.read(tmp_path / "_build" / "executed" / "book" / "only.ipynb", as_version=4)
+    assert page.cells[1].outputs[0].text.strip() == sys.prefix
+
+
+# ---- the site, in a browser without a network ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def visit(request, browser, address):
+    """One page, open and at rest: `page`, what went wrong (`problems`), what it asked of other hosts (`foreign`)."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page, problems, foreign = context.new_page(), [], []
+
+    def gate(route):
+        if route.request.url.startswith(address):
+            return route.continue_()
+        foreign.append(route.request.url)
+        route.abort()
+
+    context.route("**/*", gate)
+    page.on("console", lambda message: message.type == "error" and problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("requestfailed", lambda failed: problems.append(failed.url))
+    page.on("response", lambda answer: answer.ok or problems.append(f"{answer.status} {answer.url}"))
+    page.goto(f"{address}{request.param}.html", wait_until="networkidle")
+    page.wait_for_function("!window.MathJax || (MathJax.startup && MathJax.startup.promise)")
+    page.evaluate("window.MathJax && MathJax.startup.promise")
+    page.add_style_tag(content="* { transition: none !important; }")  # so that a resized page is at rest at once
+    yield SimpleNamespace(name=request.param, page=page, problems=problems, foreign=foreign)
+    context.close()
+
+
+def test_page_asks_no_other_host(visit):
+    assert not visit.foreign
+
+
+def test_page_loads_without_an_error(visit):
+    assert not visit.problems
+
+
+def test_every_formula_is_typeset(visit):
+    missing = "nodes => nodes.filter(node => !node.querySelector('mjx-container')).map(node => node.textContent)"
+    assert not visit.page.eval_on_selector_all(".math", missing)
+    assert not visit.page.locator("mjx-merror, [data-mjx-error]").count()
+    prose = """() => {
+        const copy = document.body.cloneNode(true);
+        copy.querySelectorAll("pre, code, script, style, mjx-container").forEach(node => node.remove());
+        return copy.textContent;
+    }"""
+    assert not re.findall(r"\\[()\[\]].*|\$[^$\n]+\$", visit.page.evaluate(prose))
+
+
+def test_every_image_is_there_and_has_a_text(visit):
+    broken = """images => Promise.all(images.map(async image => {
+        await image.decode().catch(() => {});
+        return image.naturalWidth && image.alt.trim() ? null : image.outerHTML.slice(0, 200);
+    }))"""
+    assert not list(filter(None, visit.page.eval_on_selector_all("img", broken)))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_page(visit, width):
+    visit.page.set_viewport_size({"width": width, "height": 900})
+    wide = """nodes => nodes.filter(node => {
+        if (node.getBoundingClientRect().right <= innerWidth + 1 || !node.checkVisibility()) return false;
+        for (let box = node.parentElement; box && box !== document.body; box = box.parentElement)
+            if (getComputedStyle(box).overflowX !== "visible") return false;
+        return true;
+    }).map(node => node.outerHTML.slice(0, 200))"""
+    assert not visit.page.eval_on_selector_all(".bd-article *", wide)
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_parameters_are_hidden(visit):
+    cells = visit.page.locator(".tag_parameters, .tag_injected-parameters")
+    assert cells.count() == (2 if visit.name in CHAPTERS else 0)
+    for cell in cells.all():
+        assert not cell.locator("pre").first.is_visible()
+        assert cell.locator("summary").is_visible()
+
+
+def shown(page):
+    """What a reader sees of the pictures and texts that the controls switch between."""
+    return page.eval_on_selector_all(
+        ".widget-html-content, .widget-htmlmath-content",
+        "boxes => boxes.filter(box => box.checkVisibility()).map(box => box.innerHTML)",
+    )
+
+
+def test_every_control_answers_the_keyboard(visit):
+    """A slider and a menu to the arrow keys, buttons to the enter key; each changes what is shown."""
+    page = visit.page
+    kinds = {".noUi-handle": ("ArrowRight", "ArrowLeft"), "select": ("ArrowDown", "ArrowUp"), "button": ("Enter",)}
+    answers = []
+    for kind, keys in kinds.items():
+        for control in page.locator(f".widget-box {kind}:not(.mod-active)").all():
+            if control.is_visible():
+                before = shown(page)
+                control.focus()
+                answers += [any(page.keyboard.press(key) or shown(page) != before for key in keys)]
+    assert all(answers)
+    assert answers or visit.name not in CHAPTERS
+
+
+# ---- the whole book at its default -----------------------------------------------------------------------------------
+
+
+def watch(process):
+    """For each kernel that the builder starts, in order: its seconds and the most memory of it and its children."""
+    found = {}
+    while process.poll() is None:
+        try:
+            for kernel in psutil.Process(process.pid).children():
+                if "ipykernel_launcher" in " ".join(kernel.cmdline()):
+                    family = [kernel, *kernel.children(recursive=True)]
+                    # proportional: memory that two processes share counts once, as it does for Binder
+                    memory = sum(member.memory_full_info().pss for member in family)
+                    most = max(memory, found.get(kernel.pid, (0, 0))[1])
+                    found[kernel.pid] = time.time() - kernel.create_time(), most
+        except psutil.Error:  # one of them ended while it was looked at
+            pass
+        time.sleep(1)  # reading the memory map costs the runs time
+    return list(found.values())
+
+
+@pytest.mark.slow
+def test_the_default_book_fits_into_binder(tmp_path):
+    """From an empty cache: prints time and memory of each chapter, and holds the memory to Binder's 2 GiB."""
+    command = [sys.executable, ROOT / "book" / "build.py", "--output", tmp_path / "out"]
+    with subprocess.Popen(command, env=os.environ | {"BNUTILS_CACHE": str(tmp_path / "cache")}) as builder:
+        kernels = watch(builder)
+    assert builder.returncode == 0
+    for page, (seconds, memory) in zip(CHAPTERS, kernels, strict=True):
+        print(f"{page}: {seconds:.0f} s, at most {memory / 2**30:.2f} GiB")
+    assert max(memory for _, memory in kernels) < 2 * 2**30
+    for page in CHAPTERS:
+        text = (tmp_path / "out" / "html" / f"{page}.html").read_text()
+        assert any(f"{sign} {word.capitalize()}." in text for word, sign in claims.SIGNS.items()), page

@@ -1,0 +1,405 @@
+"""The effects on frames made by hand, the judge on frames on either side of each criterion, the paper's own curves."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bnutils import claims, presets, runs
+
+QUICK, PAPER = presets.PRESETS["quick"], presets.PRESETS["paper"]
+ACCURACIES = ("train_accuracy", "smooth_accuracy")
+LENGTH = 1000  # of the runs made here, logged every ten steps
+
+
+def rows(norm, lr, values, *, quantity="smooth_accuracy", dose=None, seed=0, layer=pd.NA, every=10):
+    """The rows of one run and quantity; `values` is one for each logged step, or one for all."""
+    values = np.full(LENGTH // every + 1, values) if np.isscalar(values) else np.asarray(values)
+    dose = dose or (1.0 if norm.startswith("noisy") else np.nan)
+    keys = {"arm": f"{norm} {lr:g}", "norm": norm, "lr": lr, "dose": dose, "seed": seed, "layer": layer}
+    frame = pd.DataFrame({"step": every * np.arange(len(values)), "value": values})
+    return frame.assign(**keys, quantity=quantity, eta=np.nan, bin=np.nan)[runs.COLUMNS]
+
+
+def arriving(norm, lr, *steps, **keys):
+    """Runs, one for each seed, whose training accuracy goes from a half to one at a step."""
+    logged = np.arange(0, LENGTH + 1, 10)
+    return [rows(norm, lr, np.where(logged >= step, 1, 0.5), seed=seed, **keys) for seed, step in enumerate(steps)]
+
+
+def ending(norm, lr, *values, quantity="train_accuracy"):
+    """Runs, one for each seed, of constant accuracy."""
+    return [rows(norm, lr, value, quantity=quantity, seed=seed) for seed, value in enumerate(values)]
+
+
+def diverging(norm, lr, step, *, seed=0, value=0.95):
+    """A run of constant accuracy that diverges at a step."""
+    accuracies = [rows(norm, lr, [value] * (step // 10), quantity=name, seed=seed) for name in ACCURACIES]
+    return [*accuracies, rows(norm, lr, [step], quantity="diverged", seed=seed).assign(step=step)]
+
+
+def moving(norm, layer, *means, variance=1.0, deviation=1.0):
+    """Runs, one for each seed, whose layer moves by so much at every probe."""
+    moved = {"layer_variance_step": variance, "layer_deviation": deviation}
+    return [
+        rows(norm, 0.1, value, quantity=quantity, seed=seed, layer=layer)
+        for seed, mean in enumerate(means)
+        for quantity, value in ({"layer_mean_step": mean} | moved).items()
+    ]
+
+
+def frame(*parts):
+    return pd.concat([each for part in parts for each in part], ignore_index=True).astype({"layer": "Int64"})
+
+
+# ---- effects -------------------------------------------------------------------------------------------------------
+
+
+def test_steps_to_is_the_first_arrival_and_the_length_without_one():
+    dip = np.where(np.arange(101) == 30, 0.9, 0.899)  # arrives at step 300, exactly, and falls back
+    runs_of_none = [rows("none", 0.1, dip), rows("none", 0.1, 0.899, seed=1), rows("none", 0.1, 1.0, seed=2)]
+    found = claims.steps_to(frame(runs_of_none, arriving("batch", 0.1, 100, 200, 50)), "none", 0.1)
+    assert found.to_dict() == {0: 300, 1: LENGTH, 2: 1}  # 1, not 0: ratios of steps are taken
+
+
+def test_steps_to_tells_rates_and_doses_apart():
+    noisy = [*arriving("noisy", 0.1, 100), *arriving("noisy", 0.1, 400, dose=4.0)]
+    four = frame(noisy, arriving("none", 0.1, 50), arriving("none", 0.5, 600))
+    assert claims.steps_to(four, "none", 0.5).tolist() == [600]
+    assert claims.steps_to(four, "noisy", 0.1).tolist() == [100]
+    assert claims.steps_to(four, "noisy", 0.1, dose=4.0).tolist() == [400]
+
+
+def test_an_absent_arm_has_no_value():
+    only = frame(arriving("none", 0.1, 100, 100))
+    for found in (claims.steps_to(only, "batch", 0.1), claims.final_accuracy(only, "train_accuracy", "none", 0.1)):
+        assert list(found.index) == [0, 1] and found.isna().all()
+
+
+def test_a_diverged_run_never_arrives_and_ends_at_zero():
+    both = frame(diverging("none", 0.5, 300, value=0.5), ending("none", 0.5, 0.4, 0.8)[1:], ending("batch", 0.5, 1.0))
+    assert claims.steps_to(both, "none", 0.5).tolist() == [LENGTH, LENGTH]
+    assert claims.final_accuracy(both, "train_accuracy", "none", 0.5).tolist() == [0, 0.8]
+
+
+def test_runs_that_all_diverged_end_at_zero():
+    """The length of training is not that of the longest run."""
+    assert claims.final_accuracy(frame(diverging("none", 0.5, 300)), "train_accuracy", "none", 0.5).tolist() == [0]
+
+
+def test_an_arm_that_diverged_at_once_is_no_absent_arm():
+    both = frame(diverging("none", 0.5, 0), ending("batch", 0.5, 1.0), arriving("batch", 0.5, 100))
+    assert claims.final_accuracy(both, "train_accuracy", "none", 0.5).tolist() == [0]
+    assert claims.steps_to(both, "none", 0.5).tolist() == [LENGTH]
+
+
+def test_final_accuracy_is_that_of_the_last_fifth():
+    late = np.where(np.arange(0, 1001, 10) < 800, 0.1, 0.7)
+    one = frame([rows("batch", 0.1, late, quantity="test_accuracy"), rows("batch", 0.1, 0.3, quantity="loss")])
+    assert claims.final_accuracy(one, "test_accuracy", "batch", 0.1).tolist() == pytest.approx([0.7])
+
+
+def test_movement_is_of_one_layer_and_relative_if_asked():
+    one = frame(moving("none", 3, 0.2, 0.6, deviation=4.0), moving("none", 11, 7.0, 7.0))
+    one.loc[(one.step == 0) & (one.layer == 3) & (one.quantity == "layer_mean_step"), "value"] += 1.01  # 101 probes
+    absolute, relative = (
+        claims.movement(one, "layer_mean_step", "none", 0.1, layer=3, relative=relative) for relative in (False, True)
+    )
+    assert absolute.tolist() == pytest.approx([0.21, 0.61])
+    assert relative.tolist() == pytest.approx([0.21 / 4, 0.61 / 4])
+
+
+def test_interval_is_the_t_interval():
+    """By hand: the mean of 1, 2, 6 is 3, the deviation sqrt(7), and t of 95 % at two degrees of freedom 4.302653."""
+    half = 4.302653 * np.sqrt(7 / 3)
+    assert claims.interval(pd.Series([1.0, 2.0, 6.0])) == pytest.approx((3 - half, 3 + half), rel=1e-6)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0, np.nan]])
+def test_interval_is_unbounded_without_a_spread(values):
+    assert claims.interval(pd.Series(values, dtype=float)) == (-np.inf, np.inf)
+
+
+def test_interval_of_equal_values_is_that_value():
+    assert claims.interval(pd.Series([0.5] * 3)) == pytest.approx((0.5, 0.5))
+
+
+# ---- the judge -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("batch", "none", "word", "holds"),
+    [
+        ([0.95, 0.96, 0.97], [0.1, 0.11, 0.12], "reproduced", [True, True]),
+        ([0.5, 0.51, 0.52], [0.9, 0.91, 0.92], "not reproduced", [False, False]),
+        ([0.95, 0.96, 0.97], [0.9, 0.91, 0.92], "partly", [True, False]),
+        ([0.95, 0.96, 0.97], [0.05, 0.15, 0.4], "inconclusive", [True, None]),
+        ([0.5, 0.51, 0.52], [0.05, 0.15, 0.4], "inconclusive", [False, None]),
+        ([0.95], [0.1], "inconclusive", [None, None]),
+        ([], [0.1, 0.11, 0.12], "inconclusive", [None, True]),
+    ],
+)
+def test_every_word_can_be_reached(batch, none, word, holds):
+    both = frame(ending("batch", 0.5, *batch), ending("none", 0.5, *none))
+    verdict = claims.judge("large_steps", both, setting=QUICK)
+    assert (verdict.word, list(verdict.parts.holds)) == (word, holds)
+    assert verdict.reason == f"{len(none)} seeds at scale quick."
+
+
+def test_an_open_part_does_not_hide_that_two_others_differ():
+    """Layers 2, 9 and 12: means that move more, less and either; variances that move less."""
+    means = {2: [2, 2.1, 2.2], 9: [0.2, 0.21, 0.22], 12: [0.2, 1, 5]}
+    moved = [moving("noisy", layer, *each, variance=0.5) for layer, each in means.items()]
+    plain = [moving("none", layer, 1, 1, 1) for layer in means]
+    verdict = claims.judge("noisy_stability", frame(*moved, *plain), setting=QUICK)
+    assert verdict.word == "partly"
+    assert list(verdict.parts.holds) == [True, False, True, False, False, False, None, False, None]
+
+
+def stable(ratio):
+    """Standard's means move `ratio` times as far as BatchNorm's in units of their deviation, and 100 times in all."""
+    standard = [moving("none", layer, *[100 * ratio] * 3, deviation=100.0) for layer in (3, 11)]
+    return frame(*standard, *(moving("batch", layer, 1.0, 1.0, 1.0) for layer in (3, 11)))
+
+
+def unstable(ratio):
+    """The same for noisy BatchNorm over Standard, means and variances."""
+    noisy = [moving("noisy", layer, *[ratio] * 3, variance=ratio) for layer in (2, 9, 12, 13)]
+    return frame(*noisy, *(moving("none", layer, 1.0, 1.0, 1.0) for layer in (2, 9, 12, 13)))
+
+
+# for each claim, frames by the value that its criterion bounds; values that satisfy it and values that do not
+CRITERIA = {
+    "speed": (lambda v: frame(arriving("none", 0.1, *[v] * 3), arriving("batch", 0.1, *[200] * 3)), [310], [290]),
+    "test_accuracy": (
+        lambda v: frame(
+            ending("none", 0.1, *[0.8] * 3, quantity="test_accuracy"),
+            ending("batch", 0.1, *[v] * 3, quantity="test_accuracy"),
+        ),
+        [0.811],
+        [0.809, 0.7],
+    ),
+    "large_steps": (
+        lambda v: frame(ending("batch", 0.5, *[0.9 + v] * 3), ending("none", 0.5, *[0.2 - v] * 3)),
+        [0.01],
+        [-0.01],
+    ),
+    "stability": (stable, [1.9, 1 / 1.9], [2.1, 1 / 2.1]),
+    "noisy_speed": (
+        lambda v: frame(
+            arriving("none", 0.1, *[400] * 3), arriving("batch", 0.1, *[100] * 3), arriving("noisy", 0.1, *[v] * 3)
+        ),
+        [190, 50],
+        [210, 240],  # 240: nearer to BatchNorm on a linear scale
+    ),
+    "noisy_stability": (unstable, [1.05], [0.95]),
+    "noise_alone": (lambda v: frame(ending("noisy_none", 0.1, *[v] * 3)), [0.19], [0.21]),
+}
+
+
+@pytest.mark.parametrize("name", claims.CLAIMS)
+def test_the_criterion_decides(name):
+    make, satisfying, refuting = CRITERIA[name]
+    setting = presets.PRESETS[claims.CLAIMS[name].scales[0]]
+    for word, values in (("reproduced", satisfying), ("not reproduced", refuting)):
+        assert [claims.judge(name, make(value), setting=setting).word for value in values] == [word] * len(values)
+
+
+@pytest.mark.parametrize("name", claims.CLAIMS)
+def test_a_scale_that_cannot_decide_does_not(name):
+    make, (satisfying, *_), _ = CRITERIA[name]
+    claim = claims.CLAIMS[name]
+    for preset in set(presets.PRESETS) - set(claim.scales):
+        verdict = claims.judge(name, make(satisfying), setting=presets.PRESETS[preset])
+        assert verdict.word == "inconclusive"
+        assert verdict.reason == f"Not judged at scale {preset}: {claim.unfit}."
+        assert set(verdict.parts.holds) == {None}
+        assert "yes" not in verdict._repr_html_() and "no<" not in verdict._repr_html_()
+
+
+def test_scales_are_those_that_can_decide():
+    """Eight steps decide nothing; digits saturate and short runs do not arrive."""
+    assert not [name for name, claim in claims.CLAIMS.items() if "smoke" in claim.scales]
+    assert claims.CLAIMS["test_accuracy"].scales == ("paper",)
+
+
+def test_missing_runs_decide_nothing():
+    some = CRITERIA["speed"][0](310)
+    some.attrs["missing"] = 2
+    verdict = claims.judge("speed", some, setting=QUICK)
+    assert (verdict.word, verdict.reason) == ("inconclusive", "2 runs are missing.")
+    assert set(verdict.parts.holds) == {None}
+
+
+def test_a_seed_without_a_value_leaves_its_part_open():
+    """A run that diverged before its second probe did not move, and must not be left out of the count either."""
+    three = stable(1.0)
+    verdict = claims.judge("stability", three[(three.seed < 2) | (three.norm == "batch")], setting=QUICK)
+    assert verdict.word == "inconclusive"
+
+
+def test_an_empty_frame_is_judged():
+    """What a page has where every run is too costly to be measured."""
+    nothing = runs.with_derived(pd.DataFrame(columns=runs.COLUMNS))
+    for name, claim in claims.CLAIMS.items():
+        verdict = claims.judge(name, nothing, setting=presets.PRESETS[claim.scales[0]], paper=nothing)
+        assert verdict.word == "inconclusive" and set(verdict.parts.ours) == {"none"}
+
+
+def test_an_unknown_claim_is_named_with_those_accepted():
+    message = f"unknown claim 'sped': accepted are {', '.join(claims.CLAIMS)}"
+    nothing = pd.DataFrame(columns=runs.COLUMNS)
+    for call in (claims.find, claims.cards, lambda name: claims.judge(name, nothing, setting=QUICK)):
+        with pytest.raises(ValueError) as error:
+            call("sped")
+        assert str(error.value) == message
+
+
+@pytest.mark.parametrize("name", claims.CLAIMS)
+def test_every_claim_is_whole(name):
+    claim = claims.find(name)
+    assert claim.scales and set(claim.scales) <= set(presets.PRESETS)
+    for words in (claim.statement, claim.place, claim.criterion, claim.refuted_by, claim.compares, claim.unfit):
+        assert words.strip()
+    for setting in presets.PRESETS.values():
+        parts = claim.parts(setting)
+        assert parts and len({part.label for part in parts}) == len(parts)
+        assert all(part.low < part.high and np.isfinite([part.low, part.high]).any() for part in parts)
+
+
+# ---- what a page shows ---------------------------------------------------------------------------------------------
+
+
+def test_cards_show_the_claim_escaped():
+    claim = replace(claims.CLAIMS["speed"], statement="a < b", place="<i>", criterion="c & d", refuted_by='"e"')
+    shown = claims.Cards((claim,))._repr_html_()
+    assert all(text in shown for text in ("a &lt; b", "&lt;i&gt;", "c &amp; d", "&quot;e&quot;"))
+    assert claims.cards("speed", "noise_alone").claims == (claims.CLAIMS["speed"], claims.CLAIMS["noise_alone"])
+
+
+def cells(verdict):
+    """The table of a verdict as a reader sees it, row by row."""
+    shown = verdict._repr_html_().replace("\xa0", " ")
+    return [re.findall("<td>(.*?)</td>", row) for row in shown.split("<tr>")[2:]]
+
+
+def test_a_verdict_shows_its_word_and_every_part():
+    both = frame(ending("batch", 0.5, 0.95, 0.96), ending("none", 0.5, 0.1, 0.6))
+    verdict = claims.judge("large_steps", both, setting=QUICK)
+    shown = verdict._repr_html_()
+    assert "? Inconclusive." in shown and verdict.claim.statement in shown and verdict.reason in shown
+    assert cells(verdict) == [
+        ["BatchNorm, 0.5", "95.5 %", "89.1 % to 101.9 %", "above 90.0 %", "open"],
+        ["Standard, 0.5", "35.0 %", "-282.7 % to 352.7 %", "below 20.0 %", "open"],
+    ]
+    for word, ratio, holds in (("✓ Reproduced.", 1.0, "yes"), ("✗ Not reproduced.", 4.0, "no")):
+        verdict = claims.judge("stability", stable(ratio), setting=QUICK)
+        assert word in verdict._repr_html_()
+        assert [(row[0], row[-1]) for row in cells(verdict)] == [(label, holds) for label in verdict.parts.iloc[:, 0]]
+
+
+def test_a_verdict_is_escaped():
+    verdict = claims.judge("speed", CRITERIA["speed"][0](310), setting=QUICK)
+    parts = verdict.parts.rename(columns={"ours": "<ours>"}).assign(accepted="<b>")
+    shown = replace(verdict, claim=replace(verdict.claim, statement="a < b"), reason="1 & 2", parts=parts)._repr_html_()
+    assert all(text in shown for text in ("a &lt; b", "1 &amp; 2", "&lt;ours&gt;", "&lt;b&gt;"))
+
+
+# ---- dose-response -------------------------------------------------------------------------------------------------
+
+
+def test_benefit_says_by_dose_whether_noise_still_leaves_one():
+    doses = {
+        1.0: (200, 210, 190),  # twice as fast as Standard
+        2.0: (800, 810, 790),  # half as fast
+        4.0: (100, 400, 1000),  # anything
+    }
+    noisy = [arriving("noisy", 0.1, *steps, dose=dose) for dose, steps in doses.items()]
+    found = claims.benefit(
+        frame(arriving("none", 0.1, 400, 420, 380), arriving("batch", 0.1, 100, 100, 100), *noisy), lr=0.1
+    )
+    assert found.dose.tolist() == [0, 1, 2, 4]
+    assert found.helps.tolist() == ["yes", "yes", "no", "open"]
+    geometric = [(400 * 420 * 380) ** (1 / 3) / 100, 2, (400 / 800 * 420 / 810 * 380 / 790) ** (1 / 3)]
+    assert found.speedup[:3].tolist() == pytest.approx(geometric)
+    assert (found.low <= found.speedup).all() and (found.speedup <= found.high).all()
+    assert (found.low[1], found.high[1]) == pytest.approx((2, 2))  # paired by seed: each is exactly twice as fast
+
+
+def test_benefit_of_one_seed_is_open():
+    found = claims.benefit(frame(arriving("none", 0.1, 400), arriving("batch", 0.1, 100)), lr=0.1)
+    assert found[["dose", "speedup", "helps"]].values.tolist() == [[0, 4, "open"]]
+
+
+# ---- the paper's own curves ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("figure", "norm", "lr", "steps"),
+    [
+        ("1a", "none", 0.1, 4500),
+        ("1a", "batch", 0.1, 2200),
+        ("1a", "batch", 0.5, 3400),
+        ("1a", "none", 0.5, 15_000),  # never
+        ("2", "none", 0.1, 4500),
+        ("2", "batch", 0.1, 2200),
+        ("2", "noisy", 0.1, 3000),
+    ],
+)
+def test_the_papers_curves_arrive_when_they_do(figure, norm, lr, steps):
+    """The first logged step at which the mean of five reaches 90 %."""
+    assert claims.steps_to(runs.paper(figure), norm, lr).tolist() == [steps]
+
+
+@pytest.mark.parametrize(
+    ("figure", "quantity", "norm", "lr", "last", "late"),
+    [
+        ("1b", "test_accuracy", "none", 0.1, 80.01, 80.03),
+        ("1b", "test_accuracy", "batch", 0.1, 82.87, 82.69),
+        ("1b", "test_accuracy", "none", 0.5, 10.00, 10.00),
+        ("1b", "test_accuracy", "batch", 0.5, 80.17, 79.81),
+        ("1a", "train_accuracy", "none", 0.1, None, 99.3),
+        ("1a", "train_accuracy", "batch", 0.1, None, 98.8),
+        ("1a", "train_accuracy", "none", 0.5, None, 9.8),
+        ("1a", "train_accuracy", "batch", 0.5, None, 96.1),
+        ("2", "train_accuracy", "noisy", 0.1, None, 98.1),
+    ],
+)
+def test_the_papers_curves_end_where_they_do(figure, quantity, norm, lr, last, late):
+    """At step 15,000, and on average from step 10,000, in per cent as read from the figures, to the last digit."""
+    curves = runs.paper(figure)
+    curve = curves[(curves.quantity == quantity) & (curves.norm == norm) & (curves.lr == lr)].set_index("step").value
+    assert last is None or 100 * curve.loc[15_000] == pytest.approx(last, abs=0.005)
+    assert 100 * curve.loc[10_000:].mean() == pytest.approx(late, abs=0.005 if figure == "1b" else 0.05)
+    assert claims.final_accuracy(curves, quantity, norm, lr).tolist() == pytest.approx([curve.loc[12_000:].mean()])
+
+
+@pytest.mark.parametrize(
+    ("name", "figure", "values"),
+    [
+        ("speed", "1a", [4500 / 2200]),
+        ("large_steps", "1a", [95.9, 9.5]),  # %
+        ("test_accuracy", "1b", [2.5]),  # %
+        ("noisy_speed", "2", [3000 / (4500 * 2200) ** 0.5]),
+    ],
+)
+def test_the_papers_value_stands_beside_ours(name, figure, values):
+    verdict = claims.judge(name, frame(ending("none", 0.1, 1.0)), setting=PAPER, paper=runs.paper(figure))
+    shown = [float(re.match(r"[\d.]+", cell)[0]) for cell in verdict.parts["the paper's curve"]]
+    assert shown == pytest.approx(values, rel=0.03)
+    assert "the paper&#x27;s curve" in verdict._repr_html_()
+
+
+def test_a_value_that_the_paper_does_not_show_has_no_column():
+    """The movement of all units of a layer: no figure has it."""
+    verdict = claims.judge("stability", stable(1.0), setting=PAPER, paper=runs.paper("1a"))
+    assert "the paper&#x27;s curve" not in verdict._repr_html_()
+
+
+def test_the_papers_curves_keep_the_one_schema():
+    for figure in ("1a", "1b", "2", "8"):
+        assert list(runs.paper(figure).columns) == runs.COLUMNS
+    with pytest.raises(ValueError, match=r"no curves of figure '3': accepted are 1a, 1b, 2, 8$"):
+        runs.paper("3")

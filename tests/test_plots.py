@@ -1,0 +1,312 @@
+"""What is drawn, read from the Axes: words from the registry, one colour and one dash a normalizer, empty frames."""
+
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex, to_rgb
+from test_claims import arriving, diverging, frame, rows
+
+from bnutils import claims, norms, plots, presets, runs
+from bnutils.quantities import QUANTITIES
+
+EMPTY = "no runs on record"
+LAYERS, PAIR = [3, 11], ["none", "batch"]
+
+pytestmark = pytest.mark.filterwarnings("error")  # a warning would stand on the page
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def densities(norm, layer, *steps, seed=0):
+    """A triangle at every step, which moves to the right with it and becomes higher."""
+    outlines = [
+        rows(norm, 0.1, (1 + step) * np.array([0.0, 1.0, 2.0, 1.0, 0.0]), quantity="density", layer=layer, seed=seed)
+        for step in steps
+    ]
+    return [each.assign(step=s, bin=s + np.arange(-2.0, 3.0)) for s, each in zip(steps, outlines, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Three seeds of every arm of the noise experiment and of the paper's Fig. 1, one of which diverges."""
+    accuracies = [
+        *(each for norm in ("none", "batch", "noisy_none") for each in arriving(norm, 0.1, 100, 200, 600)),
+        *(each for dose in (1.0, 4.0) for each in arriving("noisy", 0.1, 150, 250, 700, dose=dose)),
+        *arriving("batch", 0.5, 300, 300, 300),
+        *(each for seed in range(2) for each in diverging("none", 0.5, 400, seed=seed, value=0.1)),
+    ]
+    for each in accuracies:
+        dose = each.dose.iloc[0]
+        each["arm"] += "" if np.isnan(dose) else f" x{dose:g}"
+    shapes = [each for norm in PAIR for layer in LAYERS for each in densities(norm, layer, 0, 10, 20, 30)]
+    moved = [rows(norm, 0.1, [0.0, 0.3, 0.1], quantity="mean", layer=layer) for norm in PAIR for layer in LAYERS]
+    return runs.with_derived(frame(accuracies, shapes, moved))
+
+
+def dash(line):
+    """Of a line, in points of a line of width 1; () for a solid one."""
+    return tuple(line._unscaled_dash_pattern[1] or ())
+
+
+def words(figure):
+    """Every text of a figure but those of ticks."""
+    return [text.get_text() for ax in figure.axes for text in ax.texts]
+
+
+# every function that draws, as a function of the frame alone
+DRAWINGS = {
+    "curves": lambda f: plots.curves(f, "smooth_accuracy").figure,
+    "ridges": lambda f: plots.ridges(f, layer=3, norm="batch").figure,
+    "ridge_grid": lambda f: plots.ridge_grid(f, layers=LAYERS, norms=PAIR).flat[0].figure,
+    "distributions": lambda f: plots.distributions(f, layers=LAYERS, norms=PAIR, step=10),
+    "moments": lambda f: plots.moments(f, "mean_step", layer=3).figure,
+    "moment_row": lambda f: plots.moment_row(f, "mean_step", layers=LAYERS),
+    "dose_response": lambda f: plots.dose_response(claims.benefit(f, lr=0.1)).figure,
+    "dose_curves": lambda f: plots.dose_curves(f).figure,
+    "one_dose": lambda f: plots.one_dose(runs.at_dose(f, 1.0), 1.0),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
+def test_a_frame_is_drawn_without_a_title(draw, measured):
+    figure = draw(measured)
+    figure.canvas.draw()
+    assert all(ax.lines or ax.collections for ax in figure.axes) and EMPTY not in words(figure)
+    assert not figure.get_suptitle()
+    assert not [ax.get_title(loc) for ax in figure.axes for loc in ("left", "center", "right") if ax.get_title(loc)]
+    assert all(ax.get_xlabel() for ax in figure.axes) or figure.get_supxlabel()
+
+
+EMPTY_FRAMES = {"untyped": pd.DataFrame(columns=runs.COLUMNS), "typed": frame([rows("none", 0.1, 1.0)])[:0]}
+
+
+@pytest.mark.parametrize("empty", EMPTY_FRAMES.values(), ids=EMPTY_FRAMES)
+@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
+def test_an_empty_frame_is_drawn_and_says_so(draw, empty):
+    """What a page has where its runs are too costly."""
+    figure = draw(runs.with_derived(empty))
+    figure.canvas.draw()
+    assert words(figure).count(EMPTY) == len(figure.axes)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda f, ax: plots.curves(f, "smooth_accuracy", ax=ax),
+        lambda f, ax: plots.ridges(f, layer=3, norm="batch", ax=ax),
+        lambda f, ax: plots.moments(f, "mean_step", layer=3, ax=ax),
+        lambda f, ax: plots.dose_response(claims.benefit(f, lr=0.1), ax=ax),
+        lambda f, ax: plots.dose_curves(f, ax=ax),
+    ],
+)
+def test_a_plot_returns_the_axes_it_was_given(draw, measured):
+    given, other = plt.subplots(1, 2)[1]
+    assert draw(measured, given) is given
+    assert plt.gca() is other and not (other.lines or other.collections)
+
+
+# ---- words ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_axes_take_their_words_from_the_registry(quantity, measured):
+    finished = measured[measured.quantity != "diverged"]
+    for ax in (plots.curves(finished, quantity), plots.moments(finished, quantity, layer=3)):
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", QUANTITIES[quantity].axis)
+        assert ax.get_yscale() == QUANTITIES[quantity].scale
+
+
+def test_every_normalizer_has_words_a_colour_and_a_dash_of_its_own():
+    for table in (plots.NAMES, plots.COLORS, plots.DASHES):
+        assert list(table) == list(norms.NORMS) and len(set(table.values())) == len(table)
+
+
+def test_a_legend_names_every_arm_once(measured):
+    at_one = runs.at_dose(measured, 1.0)
+    figure, axes = plots.panels(["left", "right"])
+    plots.curves(at_one[at_one.norm == "none"], "smooth_accuracy", ax=axes[0])
+    plots.curves(at_one[at_one.lr == 0.1], "smooth_accuracy", ax=axes[1])
+    plots.legend(figure)
+    assert sorted(text.get_text() for text in figure.legends[0].texts) == [
+        *("BatchNorm, 0.1", "Standard + noise, 0.1", "Standard, 0.1", "Standard, 0.5", "noisy BatchNorm, 0.1")
+    ]
+
+
+def test_panels_stand_in_rows_with_their_words():
+    figure, axes = plots.panels(["a", "b", "c"], ["d", "e", "f"], height=2.0)
+    assert axes.shape == (2, 3) and words(figure) == list("abcdef") and figure.get_figheight() == 4
+    assert plots.panels(["a", "b"])[1].shape == (2,)
+
+
+# ---- colours and dashes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("figure", ["1a", "1b", "2"])
+def test_curves_have_the_colour_and_dash_of_their_normalizer(figure):
+    """One line an arm, the larger learning rate the thicker."""
+    curves = runs.paper(figure)
+    ax = plots.curves(curves, "test_accuracy" if figure == "1b" else "train_accuracy")
+    arms = curves[["norm", "lr"]].drop_duplicates()
+    lines = {line.get_label(): line for line in ax.lines}
+    assert len(ax.lines) == len(lines) == len(arms)
+    for norm, lr in arms.itertuples(index=False):
+        line = lines[plots.label(norm, lr)]
+        assert (to_hex(line.get_color()), dash(line)) == (plots.COLORS[norm].lower(), plots.DASHES[norm])
+        assert line.get_linewidth() == (1.4 if lr == 0.1 else 2.8)
+
+
+def test_other_plots_have_them_too(measured):
+    """Lines of the same words look the same in every plot; an interval, ridge or bar is of the normalizer's colour."""
+    moments = plots.moments(runs.paper("8"), "mean_step", layer=2)
+    assert len(moments.lines) == 3
+    for line in moments.lines:
+        norm = {name: norm for norm, name in plots.NAMES.items()}[line.get_label()]
+        assert (to_hex(line.get_color()), dash(line)) == (plots.COLORS[norm].lower(), plots.DASHES[norm])
+    doses = [line for line in plots.dose_curves(measured, ax=plt.subplots()[1]).lines if "dose" in line.get_label()]
+    assert [line.get_label() for line in doses] == ["noisy BatchNorm, dose 1", "noisy BatchNorm, dose 4"]
+    assert {dash(line) for line in doses} == {plots.DASHES["noisy"]}
+    assert len({to_hex(line.get_color()) for line in doses}) == 2
+    for ax, norm in zip(plots.distributions(measured, layers=[3], norms=PAIR, step=10).axes, PAIR, strict=True):
+        assert to_hex(ax.collections[0].get_facecolor()[0]) == plots.COLORS[norm].lower()
+
+
+# Machado, Oliveira and Fernandes 2009: what linear RGB looks like without the red or the green cones.
+SIGHT = {
+    "trichromat": np.eye(3),
+    "protanope": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranope": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+XYZ = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+
+
+def lab(color, sight):
+    """A colour as it is seen: sRGB to linear RGB, to what that sight makes of it, to CIELAB (D65)."""
+    rgb = np.array(to_rgb(color))
+    linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    xyz = XYZ @ np.clip(SIGHT[sight] @ linear, 0, 1) / (0.95047, 1, 1.08883)
+    x, y, z = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def nearest(colors, sight):
+    """The smallest distance between two of the colours; about 2 is just noticeable side by side."""
+    return min(np.linalg.norm(lab(one, sight) - lab(other, sight)) for one, other in combinations(colors, 2))
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_normalizers_can_be_told_apart_by_colour_whatever_the_sight(sight):
+    assert nearest(plots.COLORS.values(), sight) > 20
+
+
+def test_the_measure_knows_colours_that_cannot_be_told_apart():
+    """White against black is 100 by definition; red against green of like lightness is the classical confusion."""
+    assert nearest(["white", "black"], "trichromat") == pytest.approx(100, abs=0.01)
+    assert nearest(["#CC0000", "#008000"], "trichromat") > 100
+    assert nearest(["#CC0000", "#008000"], "deuteranope") < 20
+
+
+# ---- numbers -------------------------------------------------------------------------------------------------------
+
+
+def test_curves_show_mean_and_range_over_seeds():
+    ax = plots.curves(
+        frame([rows("none", 0.1, [v, 1.0], seed=i) for i, v in enumerate((0, 0, 0.6))]), "smooth_accuracy"
+    )
+    assert ax.lines[0].get_xydata().tolist() == [[0, pytest.approx(0.2)], [10, 1]]
+    assert ax.collections[0].get_datalim(ax.transData).extents.tolist() == [0, 0, 10, 1]
+    assert not plots.curves(runs.paper("1b"), "test_accuracy", ax=plt.subplots()[1]).collections  # one run: no band
+
+
+def test_curves_draw_one_line_for_each_arm(measured):
+    """Doses are arms too."""
+    doses = measured[measured.norm == "noisy"]
+    assert len(plots.curves(doses, "smooth_accuracy").lines) == 2
+
+
+def test_a_diverged_run_ends_with_a_cross(measured):
+    crosses = [line for line in plots.curves(measured, "smooth_accuracy").lines if line.get_marker() == "x"]
+    assert [line.get_xdata()[0] for line in crosses] == [400, 400]
+    assert {line.get_color() for line in crosses} == {plots.COLORS["none"]}
+
+
+def test_a_cross_is_seen_on_a_logarithmic_axis_too(measured):
+    ax = plots.curves(measured, "mean_step")
+    (cross, _) = [line for line in ax.lines if line.get_marker() == "x"]
+    assert ax.bbox.padded(1).contains(*cross.get_transform().transform(cross.get_xydata())[0])
+
+
+def test_ridges_stand_at_their_step_late_ones_in_front(measured):
+    ax = plots.ridges(measured, layer=3, norm="batch", steps=3)
+    outlines = sorted(ax.lines, key=lambda line: line.get_zorder())
+    assert [line.get_xdata()[2] for line in outlines] == [0, 20, 30]  # the triangle's peak
+    assert [line.get_ydata()[0] for line in outlines] == [0, 20, 30]  # the density is 0 at both ends
+
+
+def test_ridges_are_of_one_height(measured):
+    heights = [np.ptp(line.get_ydata()) for line in plots.ridges(measured, layer=3, norm="batch").lines]
+    assert len(heights) == 4 and heights == pytest.approx([heights[0]] * 4)
+
+
+def test_distributions_keep_their_axes_over_all_steps(measured):
+    first, last = (plots.distributions(measured, layers=LAYERS, norms=PAIR, step=step).axes for step in (0, 30))
+    assert {ax.get_xlim() for ax in (*first, *last)} == {(-2, 32)}
+    assert [ax.collections[0].get_datalim(ax.transData).x0 for ax in (first[0], last[0])] == [-2, 28]
+    gone = plots.distributions(measured[measured.norm == "batch"], layers=LAYERS, norms=PAIR, step=0)
+    assert [ax.texts[-1].get_text() for ax in gone.axes[:2]] == ["diverged before", "BatchNorm, layer 3"]
+
+
+def test_dose_response_shows_every_known_interval():
+    known = {"speedup": [4.0, 2.0, 1.0, 3.0], "low": [3.0, 1.5, 0.5, 0.0], "high": [5.0, 3.0, 2.0, np.inf]}
+    ax = plots.dose_response(pd.DataFrame({"dose": [0.0, 1.0, 4.0, 8.0], "helps": "yes"} | known))
+    points, *_ = ax.containers[0]
+    assert points.get_xydata().tolist() == [[0, 4], [1, 2], [4, 1]]
+    bars = ax.containers[0].lines[2][0].get_segments()
+    assert [bar[:, 1].tolist() for bar in bars] == [[3, 5], [1.5, 3], [0.5, 2]]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "1", "4", "8"]
+    assert ax.lines[0].get_ydata() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "count", "chosen"),
+    [
+        (range(0, 101, 10), 3, [0, 50, 100]),
+        ([5, 3, 3, 4], 8, [3, 4, 5]),
+        (range(11), 4, [0, 3, 7, 10]),
+        ([], 3, []),
+        ([1, 9], 1, [1]),
+    ],
+)
+def test_spread_is_even_and_keeps_both_ends(values, count, chosen):
+    assert plots.spread(values, count) == chosen
+
+
+# ---- beside the paper ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("preset", "shared"), [("paper", True), ("cifar", True), ("quick", False), ("smoke", False)])
+def test_only_the_papers_own_images_share_its_axes(preset, shared):
+    figure, (ours, theirs) = plots.beside_paper(presets.PRESETS[preset])
+    assert ours.get_shared_x_axes().joined(ours, theirs) == ours.get_shared_y_axes().joined(ours, theirs) == shared
+    dataset = presets.PRESETS[preset].dataset
+    assert dataset in words(figure)[0] and words(figure)[1] == "the paper: CIFAR-10, one run"
+
+
+def test_a_folder_of_images_is_called_by_its_name(tmp_path, monkeypatch):
+    """A page tells nothing of the machine, and images that merely sound like the paper's share no axes with them."""
+    for image in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        Path(tmp_path, "cifar10-mine", image).parent.mkdir(parents=True, exist_ok=True)
+        Path(tmp_path, "cifar10-mine", image).touch()
+    monkeypatch.chdir(tmp_path)
+    for dataset in (str(tmp_path / "cifar10-mine"), "cifar10-mine"):
+        figure, (ours, theirs) = plots.beside_paper(replace(presets.PRESETS["quick"], dataset=dataset))
+        assert words(figure)[0].startswith("ours: cifar10-mine,")
+        assert not ours.get_shared_x_axes().joined(ours, theirs)

@@ -1,0 +1,74 @@
+"""The registry knows all that a run holds, and a frame holds the one schema."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from test_main import recorded
+
+from bnutils import data, presets, runs
+from bnutils.quantities import QUANTITIES
+
+SETTING = presets.get("smoke", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """Every experiment at preset smoke, by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BNUTILS_CACHE", recorded()[1].name)
+        yield {name: runs.experiment(SETTING, name) for name in presets.LAYERS}
+
+
+@pytest.mark.parametrize("name", presets.LAYERS)
+def test_a_frame_has_the_one_schema(frames, name):
+    frame = frames[name]
+    assert list(frame.columns) == runs.COLUMNS
+    assert frame[["arm", "norm", "lr", "seed", "step", "quantity", "value"]].notna().all(axis=None)
+    assert set(frame.quantity) <= set(QUANTITIES)
+    assert frame.attrs["missing"] == 0
+
+
+@pytest.mark.parametrize("name", presets.LAYERS)
+def test_a_frame_holds_every_run(frames, name):
+    frame, arms = frames[name], SETTING.arms(name)
+    found = frame[["arm", "norm", "lr", "dose", "seed"]].drop_duplicates().fillna(0)
+    wanted = {(arm.name, arm.norm, arm.lr, arm.dose, seed) for arm in arms for seed in SETTING.seeds}
+    assert set(found.itertuples(index=False, name=None)) == wanted
+    assert set(frame.layer.dropna()) == set(SETTING.probed)
+    keys = [column for column in runs.COLUMNS if column != "value"]
+    assert not frame.duplicated(keys).any()
+
+
+def test_a_diverged_run_keeps_to_the_schema():
+    """With it, every quantity that is registered is one that is measured."""
+    images = data.load("digits")
+    run = runs.Run(SETTING, presets.Arm("none", 1e20), 0, images.fingerprint)
+    frame = runs.with_derived(runs.train_one(run, images))
+    assert list(frame.columns) == runs.COLUMNS and "diverged" in set(frame.quantity) <= set(QUANTITIES)
+
+
+def test_nothing_is_registered_that_nothing_measures(frames):
+    measured = pd.concat(frames.values()).quantity
+    assert set(QUANTITIES) - set(measured) <= {"diverged"}
+
+
+def test_the_papers_quantities_are_registered():
+    assert {name for name, _ in runs.PAPER_QUANTITIES.values()} <= set(QUANTITIES)
+
+
+@pytest.mark.parametrize("name", QUANTITIES)
+def test_a_quantity_has_words_that_can_be_drawn(name):
+    quantity = QUANTITIES[name]
+    assert quantity.label and quantity.source and quantity.scale in ("linear", "log") and quantity.version >= 1
+    parts = [quantity.label, quantity.symbol, f"({quantity.unit})" if quantity.unit else ""]
+    assert quantity.axis == " ".join(filter(None, parts))
+    figure = plt.figure()
+    figure.supylabel(quantity.axis)
+    figure.canvas.draw()  # raises for a symbol that is no maths
+    plt.close(figure)
+
+
+def test_axes_tell_quantities_apart():
+    """But for the smoothed accuracy, which stands for the accuracy."""
+    words = [quantity.axis for name, quantity in QUANTITIES.items() if name != "smooth_accuracy"]
+    assert len(set(words)) == len(words)

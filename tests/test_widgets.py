@@ -1,0 +1,117 @@
+"""Controls whose every state is drawn beforehand, and what a cell leaves for the prose of any page."""
+
+import re
+from base64 import b64decode
+from io import BytesIO
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+from bnutils import runs, widgets
+
+
+def draw(option):
+    figure, ax = plt.subplots(figsize=(2, 1))
+    ax.plot([0, len(str(option))])
+    return figure
+
+
+def alt(option):
+    return f'the "{option}" one'
+
+
+def test_walk_has_one_picture_for_each_option():
+    options = ["mean_step", 20, 0.5]
+    slider, stack = widgets.walk(draw, options, label="what", alt=alt).children
+    assert (slider.description, slider.index, stack.selected_index) == ("what", 0, 0)
+    assert slider.options == (("mean step", 0), ("20", 1), ("0.5", 2))
+    pictures = [page.value for page in stack.children]
+    assert pictures == [widgets.picture(draw(option), alt=alt(option)) for option in options]
+    assert len({picture.split(" alt=")[0] for picture in pictures}) == 3
+
+
+def test_walk_without_options_says_so():
+    """What a page has where its runs are too costly: no steps and no doses to walk through."""
+    shown = widgets.walk(draw, [], label="training step", alt=alt)
+    texts = [getattr(each, "value", getattr(each, "data", "")) for each in getattr(shown, "children", [shown])]
+    assert "no runs on record" in "".join(texts).lower()
+
+
+def test_picture_carries_its_own_data_and_closes_its_figure():
+    figure = draw("a")
+    html = widgets.picture(figure, alt='a < "b"')
+    data = re.fullmatch(r'<img src="data:image/webp;base64,(.+)" alt="a &lt; &quot;b&quot;" style="[^"]+">', html)[1]
+    assert Image.open(BytesIO(b64decode(data))).size == (192, 96)
+    assert not plt.get_fignums()
+
+
+def test_source_is_that_of_what_runs():
+    shown = widgets.source(runs.at_dose, runs.Run).data
+    assert shown.startswith(
+        '```python\ndef at_dose(frame: pd.DataFrame, dose: float) -> pd.DataFrame:\n    """The rows'
+    )
+    assert shown.endswith("\n```")
+    space = {}
+    exec(shown.removeprefix("```python").removesuffix("```"), vars(runs) | {"__name__": runs.__name__}, space)
+    assert space["at_dose"].__code__.co_code == runs.at_dose.__code__.co_code
+    assert space["Run"].__dataclass_fields__.keys() == runs.Run.__dataclass_fields__.keys()
+
+
+def test_note_is_escaped():
+    assert widgets.note("a < b & c").data == '<p class="measured">a &lt; b &amp; c</p>'
+
+
+# ---- in a kernel ---------------------------------------------------------------------------------------------------
+
+CELLS = [
+    """import matplotlib.pyplot as plt
+import numpy as np
+from bnutils import widgets
+widgets.glue({"steps": np.float64(2200), "ratio": 2, "word": "partly"})""",
+    """widgets.walk(lambda option: plt.figure(figsize=(1, 1)), ["a", "b"], label="what", alt=str)""",
+    """plt.get_fignums()""",
+    """widgets.glue({"bad": None})""",
+]
+
+
+@pytest.fixture(scope="module")
+def executed():
+    """The cells above, run as a page's are."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    return NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()
+
+
+def test_glue_leaves_values_under_their_keys(executed):
+    """As myst-nb reads them: shown nowhere, the name in the metadata; numbers are floats, so that a format applies."""
+    outputs = executed.cells[0].outputs
+    kept = {out.metadata["scrapbook"]["name"]: out.data for out in outputs}
+    assert {name: data["application/papermill.record/text/plain"] for name, data in kept.items()} == {
+        "steps": "2200.0",
+        "ratio": "2.0",
+        "word": "'partly'",
+    }
+    assert all(key.startswith("application/papermill.record/") for data in kept.values() for key in data)
+    assert executed.cells[3].outputs[0].ename == "TypeError"
+
+
+def test_the_slider_moves_the_stack_without_a_kernel(executed):
+    """The link is in the state that the page keeps, so the browser follows it."""
+    state = executed.metadata.widgets["application/vnd.jupyter.widget-state+json"].state
+    (link,) = [each.state for each in state.values() if each.model_name == "LinkModel"]
+    ends = [(state[model.removeprefix("IPY_MODEL_")], name) for model, name in (link.source, link.target)]
+    assert [(end.model_name, name) for end, name in ends] == [
+        ("SelectionSliderModel", "index"),
+        ("StackModel", "selected_index"),
+    ]
+    (shown,) = [out for out in executed.cells[1].outputs if out.output_type == "execute_result"]
+    box = state[shown.data["application/vnd.jupyter.widget-view+json"]["model_id"]].state
+    inside = [state[child.removeprefix("IPY_MODEL_")] for child in box.children]
+    assert inside == [end for end, _ in ends] and len(inside[1].state.children) == 2
+
+
+def test_a_cell_with_a_walk_draws_nothing_beside_it(executed):
+    assert not [out for out in executed.cells[1].outputs if "image/png" in out.get("data", {})]
+    assert executed.cells[2].outputs[0].data["text/plain"] == "[]"
