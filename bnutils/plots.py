@@ -76,7 +76,7 @@ def curves(frame: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> Axe
     ax = ax or plt.gca()
     rates = sorted(frame.lr.dropna().unique())
     rows = frame[frame.quantity == quantity]
-    for (_, norm, lr), arm in rows.groupby(["arm", "norm", "lr"], sort=False):
+    for (lr, norm, _), arm in _ordered(rows).groupby(["lr", "norm", "arm"], observed=True):
         by_step = arm.groupby("step").value
         mean, low, high = by_step.mean(), by_step.min(), by_step.max()
         wide = 1.4 + 1.4 * rates.index(lr)
@@ -87,6 +87,19 @@ def curves(frame: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> Axe
         cross = {"marker": "x", "color": COLORS[end.norm], "clip_on": False}
         ax.plot(end.value, 0, transform=ax.get_xaxis_transform(), **cross)
     return _finish(ax, rows, "step", quantity)
+
+
+def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that group in the order of `NAMES`, so that every legend has it."""
+    return rows.assign(norm=pd.Categorical(rows.norm, categories=list(NAMES), ordered=True))
+
+
+def _outline(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The places and heights of a histogram's outline, scaled to height 1, down to zero at both ends."""
+    rows = rows.sort_values("bin")
+    places, heights = rows.bin.to_numpy(), (rows.value / rows.value.max()).to_numpy()
+    width = places[1] - places[0]
+    return np.r_[places[0] - width, places, places[-1] + width], np.r_[0, heights, 0]
 
 
 def _few_ticks(ax: Axes) -> None:
@@ -131,10 +144,10 @@ def ridges(
     gap = (chosen[-1] - chosen[0]) / max(len(chosen) - 1, 1) if len(chosen) else 1
     tones = sns.light_palette(COLORS[norm], len(chosen) + 2)[2:]
     for order, (step, tone) in enumerate(zip(chosen, tones, strict=True)):
-        outline = rows[rows.step == step].sort_values("bin")
-        top = step - outline.value / outline.value.max() * 1.7 * gap
-        ax.fill_between(outline.bin, step, top, color=tone, alpha=0.85, lw=0, zorder=order)
-        ax.plot(outline.bin, top, color="white", lw=0.8, zorder=order)
+        places, heights = _outline(rows[rows.step == step])
+        top = step - heights * 1.7 * gap
+        ax.fill_between(places, step, top, color=tone, alpha=0.85, lw=0, zorder=order)
+        ax.plot(places, top, color="white", lw=0.8, zorder=order)
     ax.invert_yaxis()
     ax.set_xlabel(f"activation, layer {layer}")
     ax.set_ylabel("step")
@@ -171,11 +184,11 @@ def distributions(frame: pd.DataFrame, *, layers: Sequence[int], norms: Sequence
     figure, axes = panels(*[[f"{NAMES[norm]}, layer {layer}" for norm in norms] for layer in layers], height=1.9)
     for ax, (layer, norm) in zip(axes.flat, product(layers, norms), strict=True):
         here = rows[(rows.layer == layer) & (rows.norm == norm)]
-        outline = here[here.step == step].sort_values("bin")
+        outline = here[here.step == step]
         if outline.empty:
             _say(ax, "diverged before" if len(rows) else EMPTY)
         else:
-            ax.fill_between(outline.bin, outline.value / outline.value.max(), color=COLORS[norm], alpha=0.75)
+            ax.fill_between(*_outline(outline), color=COLORS[norm], alpha=0.75)
         ax.set(xlim=(here.bin.min(), here.bin.max()) if len(here) else (-1, 1), ylim=(0, 1.1), yticks=[])
         _few_ticks(ax)
     figure.supxlabel(f"activation at step {step}", fontsize="medium")
@@ -186,7 +199,7 @@ def moments(frame: pd.DataFrame, quantity: str, *, layer: int, ax: Axes | None =
     """One quantity of the paper's Fig. 8 at one layer, one line for each normalizer, thin lines for seeds."""
     ax = ax or plt.gca()
     rows = frame[(frame.quantity == quantity) & (frame.layer == layer)]
-    for (norm, _), line in rows.assign(seed=rows.seed.fillna(-1)).groupby(["norm", "seed"], sort=False):
+    for (norm, _), line in _ordered(rows.assign(seed=rows.seed.fillna(-1))).groupby(["norm", "seed"], observed=True):
         ax.plot(line.step, line.value, color=COLORS[norm], dashes=DASHES[norm], lw=0.9, alpha=0.85, label=NAMES[norm])
     return _finish(ax, rows, "step", quantity)
 
