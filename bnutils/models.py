@@ -5,8 +5,8 @@ is `network.layer(i)` in every arm and a probe of `norm` sees the same place wit
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -20,10 +20,8 @@ DEPTHS: dict[str, tuple[int | str, ...]] = {
 }
 
 
-class MakeNorm(Protocol):
-    """What a network asks of a normalizer: a module for so many channels at this layer."""
-
-    def __call__(self, channels: int, *, layer: int, spatial: bool) -> nn.Module: ...
+# What a network asks of a normalizer: make_norm(channels, layer=..., spatial=...) gives the module for that layer.
+MakeNorm = Callable[..., nn.Module]
 
 
 class Network(nn.Sequential):

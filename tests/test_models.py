@@ -105,5 +105,5 @@ def test_deep_linear_network_can_normalize_its_last_layer():
 def test_unknown_depth_and_width_are_named():
     with pytest.raises(ValueError, match=r"^unknown depth 'C': accepted are A, B, D, E .*$"):
         models.VGG(depth="C")
-    with pytest.raises(ValueError, match=r"^width 0 leaves no channels: accepted is 1/64 or more$"):
-        models.VGG(width=0)
+    with pytest.raises(ValueError, match=r"^width 0.0 leaves no channels: accepted is 1/64 or more$"):
+        models.VGG(width=0.0)

@@ -111,7 +111,7 @@ def test_noise_does_not_depend_on_the_memory_format():
 def test_dose_zero_is_the_identity_and_dose_scales():
     a = torch.randn(64, 5)
     torch.testing.assert_close(noise(0.0)(a), a)
-    assert norms.NoiseConstants().times(4) == norms.NoiseConstants(n_mu=2.0, n_sigma=2.0, r_mu=0.4, r_sigma=0.4)
+    assert norms.NoiseConstants().times(4.0) == norms.NoiseConstants(n_mu=2.0, n_sigma=2.0, r_mu=0.4, r_sigma=0.4)
     torch.testing.assert_close(noise(2.0)(a) - a, 2 * (noise(1.0)(a) - a))
 
 

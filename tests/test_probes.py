@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from bnutils import models, norms, probes, seeds
 
@@ -75,6 +76,11 @@ def test_moments_are_numpys():
     mean, variance = probes.moments(a)
     np.testing.assert_allclose(mean, a.numpy().mean(0))
     np.testing.assert_allclose(variance, a.numpy().var(0))
+
+
+def test_shapes_in_annotations_are_checked():
+    with pytest.raises(TypeCheckError):
+        probes.moments(torch.zeros(2, 3, 4))
 
 
 @pytest.mark.parametrize("samples", [64, 20_000])
