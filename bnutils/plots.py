@@ -205,14 +205,20 @@ def moments(frame: pd.DataFrame, quantity: str, *, layer: int, ax: Axes | None =
 
 
 def dose_response(benefit: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """How many times faster than Standard each dose of noise reaches 90 %, with its 95 % interval; 1 is no benefit."""
+    """How many times faster than Standard each dose of noise reaches 90 %, with its 95 % interval; 1 is no benefit.
+
+    An open triangle stands where noisy runs did not arrive: value and interval are upper bounds there.
+    """
     ax = ax or plt.gca()
     known = benefit[np.isfinite(benefit.high) & (benefit.low > 0)]
     if known.empty:
         _say(ax, EMPTY)
     ax.axhline(1, color=COLORS["none"], lw=1.2)
-    spread = [known.speedup - known.low, known.high - known.speedup]
-    ax.errorbar(known.dose, known.speedup, yerr=spread, color=COLORS["noisy"], marker="o", capsize=3)
+    style = {"color": COLORS["noisy"], "capsize": 3, "ls": "none"}
+    for bound, marker, face in ((False, "o", COLORS["noisy"]), (True, "v", "white")):
+        some = known[(known.arrived < known.runs) == bound]
+        dose, middle, low, high = some[["dose", "speedup", "low", "high"]].to_numpy(dtype=float).T
+        ax.errorbar(dose, middle, yerr=[middle - low, high - middle], marker=marker, markerfacecolor=face, **style)
     ax.set_xscale("symlog", linthresh=1, base=2)
     ax.set_yscale("log", base=2)
     ax.set_xticks(benefit.dose, [f"{dose:g}" for dose in benefit.dose])

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 
 from bnutils import data, models, norms, train
@@ -62,6 +62,14 @@ class Setting:
             raise ValueError(f"minutes is {self.minutes!r}: accepted is a number of at least 0")
         for experiment in LAYERS:
             self.arms(experiment)
+
+    @property
+    def scale(self) -> str:
+        """The preset's name, and what of it was changed, for a verdict to say."""
+        preset = PRESETS[self.preset]
+        names = [field.name for field in fields(self) if field.name not in ("device", "minutes")]
+        changed = [name for name in names if getattr(self, name) != getattr(preset, name)]
+        return self.preset + (f" with another {', '.join(changed)}" if changed else "")
 
     def layers(self, experiment: str) -> tuple[int, ...]:
         """The layers that an experiment draws: the paper's, or the last hidden layer where a network is shorter."""

@@ -203,6 +203,7 @@ def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFra
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
     frame = with_derived(frame)
     frame.attrs["missing"] = len(wanted) - len(frames)
+    frame.attrs["classes"] = len(_images(setting.dataset, setting.device).classes)
     frame.attrs["source"] = _source(provenance, len(missing), time.perf_counter() - began)
     return frame
 

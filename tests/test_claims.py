@@ -326,6 +326,40 @@ def test_benefit_says_by_dose_whether_noise_still_leaves_one():
     assert found.speedup[:3].tolist() == pytest.approx(geometric)
     assert (found.low <= found.speedup).all() and (found.speedup <= found.high).all()
     assert (found.low[1], found.high[1]) == pytest.approx((2, 2))  # paired by seed: each is exactly twice as fast
+    assert (found.arrived == found.runs).all() and (found.runs == 3).all()
+
+
+def test_benefit_counts_the_noisy_runs_that_arrived():
+    noisy = [rows("noisy", 0.1, 0.5, seed=0), *arriving("noisy", 0.1, 100, 100)[1:]]
+    found = claims.benefit(frame(arriving("none", 0.1, 400, 400), arriving("batch", 0.1, 50, 50), noisy), lr=0.1)
+    assert found[["arrived", "runs"]].values.tolist() == [[2, 2], [1, 2]]
+
+
+def test_where_neither_network_arrives_speed_is_open():
+    """Both count with the length of training, and a ratio of one would pass for a measurement."""
+    never = [[rows(norm, 0.1, 0.5, seed=seed) for seed in range(3)] for norm in ("none", "batch")]
+    assert claims.judge("speed", frame(*never), setting=QUICK).word == "inconclusive"
+
+
+def test_noisy_speed_is_open_where_batchnorm_is_no_faster_than_standard():
+    slow = frame(arriving("none", 0.1, 100, 110, 90), arriving("batch", 0.1, 400, 410, 390))
+    noisy = frame(arriving("noisy", 0.1, 100, 100, 100))
+    both = pd.concat([slow, noisy], ignore_index=True)
+    assert claims.judge("noisy_speed", both, setting=QUICK).word == "inconclusive"
+
+
+def test_a_criterion_for_ten_classes_is_not_applied_to_two():
+    trained = frame(ending("noisy_none", 0.1, 0.5, 0.5, 0.5))
+    assert claims.judge("noise_alone", trained, setting=QUICK).word == "not reproduced"
+    trained.attrs["classes"] = 2
+    verdict = claims.judge("noise_alone", trained, setting=QUICK)
+    assert verdict.word == "inconclusive" and "2 classes" in verdict.reason
+
+
+def test_a_changed_preset_is_named():
+    changed = presets.get("quick", steps=100, lrs=[0.2, 0.3])
+    reason = claims.judge("speed", frame(arriving("none", 0.2, 100, 100)), setting=changed).reason
+    assert reason == "2 seeds at scale quick with another schedule, lrs."
 
 
 def test_benefit_of_one_seed_is_open():

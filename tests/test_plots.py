@@ -266,10 +266,12 @@ def test_distributions_keep_their_axes_over_all_steps(measured):
 
 def test_dose_response_shows_every_known_interval():
     known = {"speedup": [4.0, 2.0, 1.0, 3.0], "low": [3.0, 1.5, 0.5, 0.0], "high": [5.0, 3.0, 2.0, np.inf]}
-    ax = plots.dose_response(pd.DataFrame({"dose": [0.0, 1.0, 4.0, 8.0], "helps": "yes"} | known))
-    points, *_ = ax.containers[0]
-    assert points.get_xydata().tolist() == [[0, 4], [1, 2], [4, 1]]
-    bars = ax.containers[0].lines[2][0].get_segments()
+    arrived = {"helps": "yes", "arrived": [3, 3, 2, 3], "runs": 3}
+    ax = plots.dose_response(pd.DataFrame({"dose": [0.0, 1.0, 4.0, 8.0]} | arrived | known))
+    values, bounds = ax.containers
+    assert values[0].get_xydata().tolist() == [[0, 4], [1, 2]] and values[0].get_markerfacecolor() != "white"
+    assert bounds[0].get_xydata().tolist() == [[4, 1]] and bounds[0].get_markerfacecolor() == "white"
+    bars = [bar for container in ax.containers for bar in container.lines[2][0].get_segments()]
     assert [bar[:, 1].tolist() for bar in bars] == [[3, 5], [1.5, 3], [0.5, 2]]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "1", "4", "8"]
     assert ax.lines[0].get_ydata() == [1, 1]
