@@ -35,24 +35,29 @@ def timed(candidates: dict[str, Callable[[], object]]) -> dict[str, float]:
 def step(setting: presets.Setting, arm: presets.Arm, images: data.Images, *, layout: torch.memory_format) -> Callable:
     """One training step of an arm, as the loop in bnutils.train makes it."""
     model = runs.build(setting, arm, 0, images).to(memory_format=layout)
-    optimizer = torch.optim.SGD(model.parameters(), lr=arm.lr)
+    parameters = list(model.parameters())
     x, y = images.train_x[: setting.batch], images.train_y[: setting.batch]
 
     def work() -> None:
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.add_(parameter.grad, alpha=-arm.lr)
 
     return work
 
 
 def samplers(like: torch.Tensor) -> dict[str, Callable]:
-    """Algorithm 1's numbers for one layer: by torch's own samplers, and as norms.Noise draws them."""
+    """Algorithm 1's numbers for one layer: by torch's own samplers at their fastest, and as norms.Noise draws them."""
     layer, generator = norms.Noise(norms.NoiseConstants(), seed=0, layer=1), torch.Generator().manual_seed(0)
+    units = like.shape[1]
 
     def torchs() -> tuple[torch.Tensor, torch.Tensor]:
-        shift = torch.empty_like(like).uniform_(-0.1, 0.1, generator=generator)
-        return shift, torch.empty_like(like).normal_(1.0, 0.1, generator=generator)
+        mu, sigma = torch.rand(2, units, generator=generator)
+        shift = torch.empty(like.numel()).uniform_(-0.1, 0.1, generator=generator).view(-1, units)
+        scale = torch.empty(like.numel()).normal_(0.0, 0.1, generator=generator).view(-1, units)
+        return shift.add_(mu - 0.5), scale.add_(1 + sigma / 4)
 
     return {"torch's samplers": torchs, "norms.Noise": lambda: layer.draw(like)}
 
