@@ -118,7 +118,7 @@ class Claim:
 
 def _times(effect: float) -> str:
     ratio = 2.0**effect
-    return f"{ratio:,.0f}\N{NO-BREAK SPACE}×" if ratio >= 100 else f"{ratio:#.4g}\N{NO-BREAK SPACE}×"
+    return f"{ratio:,.0f}\N{NO-BREAK SPACE}×" if ratio >= 100 else f"{ratio:.4g}\N{NO-BREAK SPACE}×"
 
 
 def _points(effect: float) -> str:

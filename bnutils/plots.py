@@ -149,6 +149,7 @@ def ridges(
         ax.fill_between(places, step, top, color=tone, alpha=0.85, lw=0, zorder=order)
         ax.plot(places, top, color="white", lw=0.8, zorder=order)
     ax.invert_yaxis()
+    ax.set_yticks(spread(chosen, 4))
     ax.set_xlabel(f"activation, layer {layer}")
     ax.set_ylabel("step")
     ax.grid(False)
