@@ -39,6 +39,7 @@ paper: $(VENV)
 
 bench: $(VENV)
 	.venv/bin/python benchmarks/steps.py
+	.venv/bin/python benchmarks/probes.py
 
 readme: $(VENV)
 	.venv/bin/python book/readme.py

@@ -77,18 +77,22 @@ def main() -> None:
     last = torch.channels_last
     questions["normalizer, step"] = {norm: step(setting, arm, images, layout=last) for norm, arm in arms.items()}
     questions["noise of layer 1, one draw"] = samplers(like)
+    keep(__file__, {question: timed(candidates) for question, candidates in questions.items()}, setting)
+
+
+def keep(script: str, times: dict[str, dict[str, float]], setting: presets.Setting) -> None:
+    """Print a table of milliseconds, each with its ratio to the first of its question, and keep it by the script."""
     rows = []
-    for question, candidates in questions.items():
-        times = timed(candidates)
-        baseline = next(iter(times))
-        for name, time in times.items():
-            rows.append((question, name, f"{time:.2f}", f"{time / times[baseline]:.2f} x {baseline}"))
+    for question, each in times.items():
+        baseline = next(iter(each))
+        for name, time in each.items():
+            rows.append((question, name, f"{time:.2f}", f"{time / each[baseline]:.2f} x {baseline}"))
     table = pd.DataFrame(rows, columns=["question", "candidate", "ms", "ratio to the baseline"])
     when = datetime.now(UTC).date().isoformat()
     where = f"{when}, {platform.machine()} CPU, one thread, torch {torch.__version__}, batch {setting.batch}"
     text = f"{where}, median of {REPEATS}\n\n{table.to_string(index=False)}\n"
     print(text)
-    Path(__file__).with_suffix(".txt").write_text(text)
+    Path(script).with_suffix(".txt").write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,19 @@
 """Measurements as pure functions of (model, one batch): no training, no files, the model left as it was."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from bnutils import norms
+
+# loss_of(outputs, targets): the scalar that is trained, penalties included.
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @contextmanager
@@ -75,3 +80,118 @@ def histogram(a: Float[Tensor, " samples"]) -> tuple[Float[Tensor, " bins"], Flo
     counts = torch.zeros(bins, dtype=a.dtype, device=a.device).index_add_(0, index, torch.ones_like(a))
     centres = low + width * (torch.arange(bins, dtype=a.dtype, device=a.device) + 0.5)
     return centres, counts / (len(a) * width)
+
+
+class Along(NamedTuple):
+    """The loss along one direction, with every step length's values: a tensor [etas] each, and the point itself."""
+
+    loss: Float[Tensor, ""]
+    gradient_norm: Float[Tensor, ""]
+    losses: Float[Tensor, " etas"]
+    distances: Float[Tensor, " etas"]
+    betas: Float[Tensor, " etas"]
+
+
+def along(
+    model: nn.Module,
+    loss_of: Loss,
+    x: Tensor,
+    y: Tensor,
+    *,
+    etas: Sequence[float],
+    random: torch.Generator | None = None,
+) -> Along:
+    """Loss and gradient at w - eta v for each eta, v the gradient g at w (Figs 4, 10, 11, 12, 13; Sec. 3.1).
+
+    losses_e = L(w - eta_e v); distances_e = ||grad L(w - eta_e v) - g||, the l2 norm over all parameters; betas_e =
+    distances_e / (eta_e ||v||), the effective beta-smoothness of one step length. With `random`, v is a random
+    direction as long as g (stated in the paper, not drawn). All on the batch (x, y), in train mode, with one draw of
+    the noise. What is not finite at some eta is infinite there. One forward and backward pass for each eta and one
+    more; no wait for the device. Leaves parameters, buffers, gradients, mode and random streams as they were.
+    """
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+    def gradient(point: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        point = {name: value.clone().requires_grad_() for name, value in point.items()}
+        with torch.enable_grad():
+            loss = loss_of(functional_call(model, point, (x,)), y)
+            return loss.detach(), list(torch.autograd.grad(loss, list(point.values())))
+
+    with untouched(model):
+        model.train()
+        loss, g = gradient(weights)
+        norm = _norm(g)
+        v = g
+        if random is not None:
+            drawn = [torch.randn(each.shape, generator=random, device=each.device, dtype=each.dtype) for each in g]
+            v = [each * (norm / _norm(drawn)) for each in drawn]
+        losses, distances = [], []
+        for eta in etas:
+            moved = zip(weights.items(), v, strict=True)
+            loss_there, there = gradient({name: value.sub(step, alpha=eta) for (name, value), step in moved})
+            losses.append(loss_there)
+            distances.append(_norm([a - b for a, b in zip(there, g, strict=True)]))
+    losses, distances = (torch.stack(each).nan_to_num(math.inf, math.inf) for each in (losses, distances))
+    return Along(loss, norm, losses, distances, distances / (torch.tensor(etas).to(distances) * norm))
+
+
+def _norm(tensors: Sequence[Tensor]) -> Float[Tensor, ""]:
+    """The l2 norm of all numbers together."""
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors]))
+
+
+class Shift(NamedTuple):
+    """How far one layer's gradient moves: l2 distance, cosine of the angle, distance over the gradient's length."""
+
+    l2: Float[Tensor, ""]
+    cosine: Float[Tensor, ""]
+    relative: Float[Tensor, ""]
+
+
+def covariate_shift(
+    model: nn.Sequential, loss_of: Loss, x: Tensor, y: Tensor, *, lr: float, layers: Sequence[int]
+) -> dict[int, Shift]:
+    """Internal covariate shift of the layers, by Definition 2.1: how an update of the layers before moves a gradient.
+
+    G_i is the gradient of the layer's linear map at the weights of now; G'_i the same after the layers before i have
+    made their step of plain SGD at rate `lr`, layers from i on being as they were. l2 = ||G_i - G'_i||, cosine =
+    <G_i, G'_i> / (||G_i|| ||G'_i||), relative = l2 / ||G_i|| (ours: l2 grows with the scale of the loss). The same
+    batch (x, y) throughout, in train mode, with one draw of the noise; the step of a layer moves its normalizer's
+    gamma and beta too. For the first layer l2 is zero.
+
+    The activations before layer i are computed once with the new weights and handed on, and the backward pass stops at
+    layer i: about half a pass for each layer. Leaves parameters, buffers, gradients, mode and random streams as they
+    were. Raises ValueError for a layer that the network has not.
+    """
+    for number in layers:
+        model.layer(number)
+    with untouched(model), torch.enable_grad():
+        model.train()
+        old = [{name: value.detach().clone().requires_grad_() for name, value in m.named_parameters()} for m in model]
+        flat = [value for layer in old for value in layer.values()]
+        gradients = iter(torch.autograd.grad(loss_of(_through(model, old, x), y), flat))
+        steps = [{name: next(gradients) for name in layer} for layer in old]
+        shifts, before = {}, x
+        for place in range(max(layers, default=0)):
+            if place + 1 in layers:
+                names = [name for name in old[place] if name.startswith("linear.")]
+                wanted = [old[place][name] for name in names]
+                after = torch.autograd.grad(loss_of(_through(model[place:], old[place:], before), y), wanted)
+                shifts[place + 1] = _shift([steps[place][name] for name in names], after)
+            with torch.no_grad():
+                new = {name: value - lr * steps[place][name] for name, value in old[place].items()}
+                before = functional_call(model[place], new, (before,))
+    return {number: shifts[number] for number in layers}
+
+
+def _through(layers: nn.Sequential, weights: Sequence[dict[str, Tensor]], x: Tensor) -> Tensor:
+    """What the layers make of x with these weights."""
+    for layer, own in zip(layers, weights, strict=True):
+        x = functional_call(layer, own, (x,))
+    return x
+
+
+def _shift(now: Sequence[Tensor], after: Sequence[Tensor]) -> Shift:
+    one, other = (torch.cat([part.flatten() for part in parts]) for parts in (now, after))
+    l2 = torch.linalg.vector_norm(one - other)
+    return Shift(l2, torch.nn.functional.cosine_similarity(one, other, dim=0), l2 / torch.linalg.vector_norm(one))
