@@ -53,6 +53,14 @@ def arrival(frame: pd.DataFrame, norm: str, lr: float, *, dose: float | None = N
     return steps.reindex(_seeds(frame)).astype(float).clip(lower=1)
 
 
+def in_words(frame: pd.DataFrame, norm: str, lr: float) -> str:
+    """The median of `steps_to` over seeds, or that half of the runs and more never arrived."""
+    there = arrival(frame, norm, lr)
+    if there.count() <= len(there) / 2:
+        return f"more than {frame.step.max():,.0f} steps"
+    return f"{steps_to(frame, norm, lr).median():,.0f} steps"
+
+
 def final_accuracy(frame: pd.DataFrame, quantity: str, norm: str, lr: float) -> pd.Series:
     """By seed, the mean accuracy over the last fifth of training; zero for a run that diverged, NaN for none at all."""
     arm, seeds = _arm(frame, norm, lr), _seeds(frame)
@@ -108,7 +116,7 @@ class Claim:
     compares: str
     ten_classes: bool = False
     scales: tuple[str, ...] = ("quick", "cifar", "paper")
-    unfit: str = "eight steps decide nothing"
+    unfit: str = "it proves that a page runs and decides nothing"
 
     def _repr_html_(self) -> str:
         rows = {"The paper": self.place, "It holds if": self.criterion, "It falls if": self.refuted_by}

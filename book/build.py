@@ -94,6 +94,7 @@ def execute(chapter: Path, parameters: dict, tree: Path, executed: Path) -> None
     failed = copy.with_suffix(".failed.ipynb")
     failed.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
+    print(f"{name}: executing", flush=True)
     try:
         notebook = papermill.execute_notebook(
             chapter,
@@ -105,10 +106,17 @@ def execute(chapter: Path, parameters: dict, tree: Path, executed: Path) -> None
             extra_arguments=["--log-level=CRITICAL"],  # of the kernel, whose small talk would land on stderr
         )
     except KeyboardInterrupt:
-        stop(f"{name} interrupted: no site was built", 130)
+        print(
+            f"{name} interrupted: no site was built, that of the last build stays; finished runs are kept",
+            file=sys.stderr,
+        )
+        os._exit(130)  # at once: an orderly end lets asyncio bury the line above under what it had pending
     except Exception as error:  # of the chapter, its kernel or papermill: each ends the build in the same way
         reason = (str(error).strip() or repr(error)).splitlines()[-1]
-        stop(f"{name} failed: {reason} (no site was built; the traceback is in {failed})", 1)
+        stop(
+            f"{name} failed: {reason} (no site was built, that of the last build stays; the traceback is in {failed})",
+            1,
+        )
     tidy(notebook)
     notebook.metadata["digest"] = key
     nbformat.write(notebook, failed)

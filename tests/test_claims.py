@@ -335,6 +335,12 @@ def test_benefit_counts_the_noisy_runs_that_arrived():
     assert found[["arrived", "runs"]].values.tolist() == [[2, 2], [1, 2]]
 
 
+def test_steps_in_words_say_where_most_never_arrived():
+    two = frame(arriving("none", 0.1, 100, 300, 500), [rows("batch", 0.1, 0.5, seed=seed) for seed in range(3)])
+    assert claims.in_words(two, "none", 0.1) == "300 steps"
+    assert claims.in_words(two, "batch", 0.1) == "more than 1,000 steps"
+
+
 def test_where_neither_network_arrives_speed_is_open():
     """Both count with the length of training, and a ratio of one would pass for a measurement."""
     never = [[rows(norm, 0.1, 0.5, seed=seed) for seed in range(3)] for norm in ("none", "batch")]
