@@ -71,7 +71,6 @@ def final_accuracy(frame: pd.DataFrame, quantity: str, norm: str, lr: float) -> 
 
 def movement(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, layer: int, relative: bool) -> pd.Series:
     """By seed, the mean over training of a layer's change of moments; `relative` divides by its standard deviation."""
-
     arm = _arm(frame, norm, lr)
 
     def average(name: str) -> pd.Series:

@@ -259,14 +259,21 @@ def _wanted(setting: Setting, name: str) -> list[Run]:
 
 
 def _cost(missing: list[Run]) -> float:
-    """About how many seconds the runs take on this device: the fastest of three steps, on one thread as in a worker."""
+    """About how many seconds the runs take on this device, with a worker for each core of a CPU."""
     if not missing:
         return 0.0
     run = missing[len(missing) // 2]
+    workers = os.cpu_count() if data.device(run.setting.device).type == "cpu" else 1
+    return _step_seconds(run) * run.setting.schedule.steps * len(missing) / workers
+
+
+@cache
+def _step_seconds(run: Run) -> float:
+    """Seconds for a step of this run, on one thread as in a worker: the fastest of three. Timed once in a process."""
     images = _images(run.setting.dataset, run.setting.device)
     images = replace(images, test_x=images.test_x[:1], test_y=images.test_y[:1])
-    device, marks = images.train_x.device, []
-    order = data.batches(len(images.train_x), run.setting.batch, steps=4, seed=run.seed, device=device)
+    marks = []
+    order = data.batches(len(images.train_x), run.setting.batch, steps=4, seed=run.seed, device=images.train_x.device)
 
     def mark(_model: nn.Module, x: Tensor) -> list[Row]:
         float(x.sum())  # waits for the device
@@ -281,8 +288,7 @@ def _cost(missing: list[Run]) -> float:
         collections.deque(train(model, images, order=order, lr=run.arm.lr, schedule=schedule, probes=[mark]), maxlen=0)
     finally:
         torch.set_num_threads(threads)
-    step = min(np.diff(marks)[1:], default=0.0)
-    return step * run.setting.schedule.steps * len(missing) / (os.cpu_count() if device.type == "cpu" else 1)
+    return min(np.diff(marks)[1:], default=0.0)
 
 
 def _duration(seconds: float) -> str:
