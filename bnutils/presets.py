@@ -7,8 +7,11 @@ from numbers import Real
 
 from bnutils import data, models, norms, train
 
-# The layers whose activations the paper draws: Fig. 1c, and Figs 2 and 8.
-LAYERS = {"speed": (3, 11), "noise": (2, 9, 13)}
+# The layers that each experiment draws: activations in Figs 1c, 2 and 8, gradients in Fig. 3; none in Fig. 4.
+LAYERS = {"speed": (3, 11), "noise": (2, 9, 13), "shift": (5, 10), "landscape": (), "mistakes": ()}
+# The step lengths of the landscape, in units of the learning rate: the paper's four (read from the points of its Fig.
+# 11), and one below them that is ours and tells a saturated probe from a curved landscape.
+ETAS = (1 / 4, 1 / 2, 1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Arm:
 class Setting:
     """Everything that a run needs to know except its arm and its seed. Validated on construction, before any training.
 
+    lrs: the first is the main one, the last the large one. slow_lr: the second rate of Fig. 3.
     minutes: what a page may spend on measuring before it says what is missing instead.
     """
 
@@ -46,6 +50,7 @@ class Setting:
     schedule: train.Schedule
     batch: int = 128
     lrs: tuple[float, ...] = (0.1, 0.5)
+    slow_lr: float = 0.01
     doses: tuple[float, ...] = (4.0, 8.0)
     seeds: tuple[int, ...] = (0, 1, 2)
     device: str = "auto"
@@ -77,15 +82,25 @@ class Setting:
 
     @property
     def probed(self) -> tuple[int, ...]:
-        """The layers that any experiment draws: each run carries them all."""
-        return tuple(sorted({layer for experiment in LAYERS for layer in self.layers(experiment)}))
+        """The layers whose activations any experiment draws: each run carries them all."""
+        return tuple(sorted({layer for experiment in ("speed", "noise") for layer in self.layers(experiment)}))
 
     def arms(self, experiment: str) -> list[Arm]:
-        """The arms of an experiment: `speed` (Fig. 1), or `noise` (Figs 2 and 8, and the dose-response)."""
+        """The arms of an experiment.
+
+        speed: Fig. 1. noise: Figs 2 and 8, and the dose-response. shift: Fig. 3a. landscape: Figs 4 and 11. mistakes:
+        chapter 5, on the arms of Fig. 1.
+        """
         if experiment not in LAYERS:
             raise ValueError(f"unknown experiment {experiment!r}: accepted are {', '.join(LAYERS)}")
-        if experiment == "speed":
-            return [Arm(norm, lr) for lr in self.lrs for norm in ("none", "batch")]
+        rates = {
+            "speed": self.lrs,
+            "mistakes": self.lrs,
+            "shift": (self.lrs[0], self.slow_lr),
+            "landscape": self.lrs[:1],
+        }
+        if experiment in rates:
+            return [Arm(norm, lr) for lr in dict.fromkeys(rates[experiment]) for norm in ("none", "batch")]
         noisy = [Arm("noisy", self.lrs[0], dose) for dose in sorted({1.0, *self.doses})]
         return [Arm("none", self.lrs[0]), Arm("batch", self.lrs[0]), *noisy, Arm("noisy_none", self.lrs[0], 1.0)]
 
@@ -98,7 +113,9 @@ PRESETS = {
         preset="paper",
         dataset="cifar10",
         vgg=models.VGG(),
-        schedule=train.Schedule(steps=15_000, probe_every=100, test_every=1000),
+        schedule=train.Schedule(
+            steps=15_000, probe_every=100, gradient_every=100, test_every=1000, landmark_every=3750
+        ),
     ),
     # The paper's experiment made small enough for a CPU: its data, batch and learning rates, a narrow net, a tenth of
     # the steps.
@@ -106,7 +123,7 @@ PRESETS = {
         preset="cifar",
         dataset="cifar10",
         vgg=models.VGG(depth="B", width=1 / 4),
-        schedule=train.Schedule(steps=1500, probe_every=25, test_every=150),
+        schedule=train.Schedule(steps=1500, probe_every=25, gradient_every=25, test_every=150, landmark_every=375),
     ),
     # Handwritten digits; B at an eighth of the width has the thirteen layers that the paper's figures number. A narrow
     # head and half the paper's batch, so that the plain network can have the steps it needs to arrive in a page's time.
@@ -114,7 +131,7 @@ PRESETS = {
         preset="quick",
         dataset="digits",
         vgg=models.VGG(depth="B", width=1 / 8, head=512),
-        schedule=train.Schedule(steps=720, probe_every=10, test_every=40),
+        schedule=train.Schedule(steps=720, probe_every=10, gradient_every=20, test_every=40, landmark_every=240),
         batch=64,
     ),
     # Proves that a chapter runs, in seconds; concludes nothing.
@@ -122,7 +139,7 @@ PRESETS = {
         preset="smoke",
         dataset="digits",
         vgg=models.VGG(depth="B", width=1 / 32),
-        schedule=train.Schedule(steps=8, probe_every=2, test_every=4),
+        schedule=train.Schedule(steps=8, probe_every=2, gradient_every=2, test_every=4, landmark_every=4),
         batch=32,
         doses=(4.0,),
         seeds=(0, 1),

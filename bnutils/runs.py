@@ -86,7 +86,7 @@ class ActivationProbe:
         self.layers, self.seed = tuple(layers), seed
         self.before: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def __call__(self, model: nn.Module, x: Tensor) -> Iterator[Row]:
+    def __call__(self, model: nn.Module, x: Tensor, _y: Tensor) -> Iterator[Row]:
         for layer, a in probes.activations(model, x, layers=self.layers).items():
             mean, variance = probes.moments(a)
             unit = int(torch.randint(a.shape[1], (), generator=seeds.generator(self.seed, "unit", layer)))
@@ -114,19 +114,19 @@ def build(setting: Setting, arm: Arm, seed: int, images: data.Images) -> nn.Modu
 def train_one(run: Run, images: data.Images) -> pd.DataFrame:
     """Train one run and return its tidy frame; `attrs["provenance"]` says where, when, how long and how it ended."""
     setting, began = run.setting, time.perf_counter()
-    steps = setting.schedule.steps
+    schedule = setting.schedule
     device = images.train_x.device
     rows = train(
         build(setting, run.arm, run.seed, images),
         images,
-        order=data.batches(len(images.train_x), setting.batch, steps=steps, seed=run.seed, device=device),
+        order=data.batches(len(images.train_x), setting.batch, steps=schedule.steps, seed=run.seed, device=device),
         lr=run.arm.lr,
-        schedule=setting.schedule,
-        probes=[ActivationProbe(setting.probed, seed=run.seed)],
+        schedule=schedule,
+        probes=[(schedule.probe_every, ActivationProbe(setting.probed, seed=run.seed))],
     )
     frame = pd.DataFrame(collect(rows))
     dose = run.arm.dose or np.nan
-    frame = frame.assign(arm=run.arm.name, norm=run.arm.norm, lr=run.arm.lr, dose=dose, seed=run.seed, eta=np.nan)
+    frame = frame.assign(arm=run.arm.name, norm=run.arm.norm, lr=run.arm.lr, dose=dose, seed=run.seed)
     frame = frame[COLUMNS].astype({"step": "int64", "layer": "Int64"})
     diverged = frame.loc[frame.quantity == "diverged", "value"]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU, one core a run"
@@ -275,7 +275,7 @@ def _step_seconds(run: Run) -> float:
     marks = []
     order = data.batches(len(images.train_x), run.setting.batch, steps=4, seed=run.seed, device=images.train_x.device)
 
-    def mark(_model: nn.Module, x: Tensor) -> list[Row]:
+    def mark(_model: nn.Module, x: Tensor, _y: Tensor) -> list[Row]:
         float(x.sum())  # waits for the device
         marks.append(time.perf_counter())
         return []
@@ -283,9 +283,11 @@ def _step_seconds(run: Run) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        schedule = Schedule(steps=4, probe_every=1, test_every=4)
+        schedule = Schedule(steps=4, probe_every=1, gradient_every=4, test_every=4, landmark_every=4)
         model = build(run.setting, run.arm, run.seed, images)
-        collections.deque(train(model, images, order=order, lr=run.arm.lr, schedule=schedule, probes=[mark]), maxlen=0)
+        collections.deque(
+            train(model, images, order=order, lr=run.arm.lr, schedule=schedule, probes=[(1, mark)]), maxlen=0
+        )
     finally:
         torch.set_num_threads(threads)
     return min(np.diff(marks)[1:], default=0.0)

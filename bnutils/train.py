@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
@@ -19,32 +19,38 @@ torch.set_flush_denormal(True)
 
 
 class Row(NamedTuple):
-    """One measurement, or a vector of them along `bin` or `step`. Values stay on the device until `collect`."""
+    """One measurement, or a vector of them along `bin`, `eta` or `step`. Values stay on the device until `collect`."""
 
     quantity: str
     value: Tensor
     step: int | range | None = None
     layer: int | None = None
     bin: Tensor | None = None
+    eta: Tensor | None = None
 
 
-Probe = Callable[[nn.Module, Tensor], Iterable[Row]]
+# probe(model, x, y): rows about the model at its point of training, measured on the batch of the step
+Probe = Callable[[nn.Module, Tensor, Tensor], Iterable[Row]]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a run does what, in steps: it trains `steps`, probes every `probe_every` and tests every `test_every`.
+    """When a run does what, in steps: how many it trains, and every how many it does the other things.
 
-    Step t is the network after t updates; probes and tests see steps 0, every, 2 every, ..., and the last.
+    Step t is the network after t updates; each thing is done at steps 0, every, 2 every, ..., and the last.
+
+    probe_every: the activations. gradient_every: the gradients and the loss around them. test_every: the test images.
+    landmark_every: what costs most, a fine grid of step lengths and the measurements of chapter 5.
     """
 
     steps: int
     probe_every: int
+    gradient_every: int
     test_every: int
+    landmark_every: int
 
     def __post_init__(self):
-        for name in ("steps", "probe_every", "test_every"):
-            value = getattr(self, name)
+        for name, value in asdict(self).items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}: accepted is a whole number of at least 1")
 
@@ -60,15 +66,15 @@ def train(
     order: Int[Tensor, "steps batch"],
     lr: float,
     schedule: Schedule,
-    probes: Iterable[Probe] = (),
+    probes: Iterable[tuple[int, Probe]] = (),
 ) -> Iterator[Row]:
     """Train `model` in place by theta <- theta - lr * grad L(theta; batch t), no momentum, no weight decay (App. A.1).
 
     L is the mean cross-entropy of the mini-batch `order[t]`, in nats. Yields rows `loss` and `train_accuracy` (of
     the mini-batch, before its update, as the paper logs it) for every step, `test_accuracy` (eval mode) on its
-    schedule, and whatever the probes measure on the batch of the step; at the last step, which has no batch of its
-    own, on the last batch. A loss that is not finite ends training: the row `diverged` holds its step, and no later
-    row is yielded.
+    schedule, and whatever the probes, each with every how many steps it looks, measure on the batch of the step; at
+    the last step, which has no batch of its own, on the last batch. A loss that is not finite ends training: the row
+    `diverged` holds its step, and no later row is yielded.
     """
     x, y = images.train_x, images.train_y
     loss_of = nn.CrossEntropyLoss()
@@ -78,16 +84,16 @@ def train(
     for step in progress(range(schedule.steps + 1), unit="step"):
         batch = order[min(step, schedule.steps - 1)]
         xb, yb = x[batch], y[batch]
-        looks = schedule.due(step, schedule.probe_every) or schedule.due(step, schedule.test_every)
+        looking = [probe for every, probe in probes if schedule.due(step, every)]
+        testing = schedule.due(step, schedule.test_every)
         # The only wait for the device in the loop.
-        if looks and not log[0, :step].isfinite().all():
+        if (looking or testing) and not log[0, :step].isfinite().all():
             reached = int(log[0, :step].isfinite().logical_not().nonzero()[0])
             yield Row("diverged", torch.tensor(float(reached), device=x.device), reached)
             break
-        if schedule.due(step, schedule.probe_every):
-            for probe in probes:
-                yield from (row._replace(step=step) for row in probe(model, xb))
-        if schedule.due(step, schedule.test_every):
+        for probe in looking:
+            yield from (row._replace(step=step) for row in probe(model, xb, yb))
+        if testing:
             yield Row("test_accuracy", accuracy(model, images.test_x, images.test_y), step)
         if step == schedule.steps:
             break
@@ -118,12 +124,16 @@ def accuracy(model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"]
 
 
 def collect(rows: Iterable[Row]) -> dict[str, list]:
-    """Rows as columns `quantity, step, layer, bin, value`, vectors spread out, fetched in one transfer."""
-    columns: dict[str, list] = {"quantity": [], "step": [], "layer": [], "bin": [], "value": []}
+    """Rows as columns `quantity, step, layer, eta, bin, value`, vectors spread out, fetched in one transfer."""
+    columns: dict[str, list] = {"quantity": [], "step": [], "layer": []}
     rows = list(rows)
-    bins = [torch.full_like(row.value, torch.nan) if row.bin is None else row.bin for row in rows]
-    flat = torch.cat([tensor.reshape(-1).double() for tensor in [row.value for row in rows] + bins]).tolist()
-    columns["value"], columns["bin"] = flat[: len(flat) // 2], flat[len(flat) // 2 :]
+    for name in ("eta", "bin", "value"):
+        parts = [getattr(row, name) for row in rows]
+        parts = [
+            torch.full_like(row.value, torch.nan) if part is None else part
+            for row, part in zip(rows, parts, strict=True)
+        ]
+        columns[name] = torch.cat([part.reshape(-1).double() for part in parts]).tolist()
     for row in rows:
         count = row.value.numel()
         columns["quantity"] += [row.quantity] * count

@@ -49,8 +49,8 @@ REFUSED = [
     (lambda: presets.Arm("noisy", 0.1), "dose 0.0 with norm 'noisy'", "noisy norms need one above 0, the others 0"),
     (lambda: models.VGG(width=1 / 65), f"width {1 / 65}", "accepted is 1/64 or more"),
     (lambda: models.VGG(width=float("nan")), "width nan", "accepted is 1/64 or more"),
-    (lambda: train.Schedule(8, 0, 4), "probe_every is 0", "accepted is a whole number of at least 1"),
-    (lambda: train.Schedule(8, 2, -1), "test_every is -1", "accepted is a whole number of at least 1"),
+    (lambda: train.Schedule(8, 0, 4, 2, 4), "probe_every is 0", "accepted is a whole number of at least 1"),
+    (lambda: train.Schedule(8, 2, 4, -1, 4), "test_every is -1", "accepted is a whole number of at least 1"),
     (lambda: SMOKE.arms("landscapes"), "experiment 'landscapes'", "accepted are " + ", ".join(presets.LAYERS)),
 ]
 
@@ -77,7 +77,7 @@ def test_cuda_is_refused_where_there_is_none():
 def test_paper_is_the_papers_setting():
     """App. A.1 and Fig. 1; points of its curves lie 100 steps apart, and 1000 for the test images."""
     assert (PAPER.dataset, PAPER.batch, PAPER.lrs) == ("cifar10", 128, (0.1, 0.5))
-    assert PAPER.schedule == train.Schedule(steps=15_000, probe_every=100, test_every=1000)
+    assert PAPER.schedule == train.Schedule(15_000, 100, 100, 1000, 3750)
     assert PAPER.vgg.width == 1 and PAPER.vgg.layers >= 14  # layers 2 to 13 are drawn as hidden ones
     assert PAPER.layers("speed") == (3, 11) and PAPER.layers("noise") == (2, 9, 13)
     noise = norms.NoiseConstants().times(1.0)

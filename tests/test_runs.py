@@ -150,10 +150,10 @@ def test_a_killed_process_leaves_whole_runs_and_no_workers(cache):
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert workers and not alive
     kept = list(cache.glob("*.parquet"))
-    assert 0 < len(kept) < 14 and all(len(runs.load(path)) for path in kept)
+    assert 0 < len(kept) < 18 and all(len(runs.load(path)) for path in kept)
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     measured = sum(int(count) for count in re.findall(r"(\d+) measured now", out))
-    assert measured == 14 - len(kept) and len(list(cache.glob("*.parquet"))) == 14
+    assert measured == 18 - len(kept) and len(list(cache.glob("*.parquet"))) == 18
 
 
 def test_a_costly_setting_says_what_is_missing_and_goes_on(cache, capsys):
@@ -170,7 +170,7 @@ def test_activation_rows_by_hand(setting, images):
     probe = runs.ActivationProbe([2, 9], seed=0)
     x = images.train_x[:32]
     networks = [runs.build(setting, presets.Arm("none", 0.1), seed, images) for seed in (0, 1)]
-    first, second = ({(r.quantity, r.layer): r for r in probe(network, x)} for network in networks)
+    first, second = ({(r.quantity, r.layer): r for r in probe(network, x, images.train_y[:32])} for network in networks)
     assert ("layer_mean_step", 2) not in first
     before, after = (runs.probes.activations(network, x, layers=[2])[2] for network in networks)
     expected = (after.mean(0) - before.mean(0)).abs().mean()

@@ -25,7 +25,7 @@ def run(arm: presets.Arm, *, seed: int = 0, steps: int = 6, probes=()) -> tuple[
     images = digits()
     model = runs.build(setting(), arm, seed, images).double()
     order = data.batches(len(images.train_x), 32, steps=steps, seed=seed)
-    schedule = train.Schedule(steps=steps, probe_every=2, test_every=3)
+    schedule = train.Schedule(steps=steps, probe_every=2, gradient_every=4, test_every=3, landmark_every=steps)
     rows = train.train(model, images, order=order, lr=arm.lr, schedule=schedule, probes=probes)
     return model, train.collect(rows)
 
@@ -60,11 +60,11 @@ def test_loop_is_plain_sgd():
 def test_schedule_of_rows():
     calls = []
 
-    def probe(model, x):
+    def probe(model, x, y):
         calls.append(x)
         return [train.Row("probe", torch.tensor(float(len(calls))))]
 
-    _, columns = run(presets.Arm("none", 0.1), probes=[probe], steps=5)
+    _, columns = run(presets.Arm("none", 0.1), probes=[(2, probe)], steps=5)
     assert list(values(columns, "loss")) == [0, 1, 2, 3, 4]
     assert list(values(columns, "probe")) == [0, 2, 4, 5]
     assert list(values(columns, "test_accuracy")) == [0, 3, 5]
@@ -72,7 +72,7 @@ def test_schedule_of_rows():
 
 def test_probes_change_nothing():
     plain, columns = run(presets.Arm("noisy", 0.1, 1.0))
-    probed, again = run(presets.Arm("noisy", 0.1, 1.0), probes=[runs.ActivationProbe([2, 9], seed=0)])
+    probed, again = run(presets.Arm("noisy", 0.1, 1.0), probes=[(2, runs.ActivationProbe([2, 9], seed=0))])
     assert values(columns, "loss") == values(again, "loss")
     for a, b in zip(plain.state_dict().values(), probed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -97,15 +97,16 @@ def test_a_run_that_diverges_is_recorded_as_diverged():
     assert max(values(columns, "test_accuracy")) <= step
 
 
-def test_a_vector_along_bins_is_spread_out():
+def test_vectors_along_bins_and_step_lengths_are_spread_out():
     rows = [
+        train.Row("beta", torch.tensor([3.0]), step=1, eta=torch.tensor([0.5])),
         train.Row("density", torch.tensor([1.0, 2.0]), step=3, layer=2, bin=torch.tensor([-0.5, 0.5])),
         train.Row("loss", torch.tensor([7.0, 8.0]), step=range(2)),
     ]
     columns = train.collect(rows)
-    assert columns["value"] == [1, 2, 7, 8] and columns["bin"][:2] == [-0.5, 0.5]
-    assert columns["step"] == [3, 3, 0, 1] and columns["layer"] == [2, 2, None, None]
-    assert all(bin_ != bin_ for bin_ in columns["bin"][2:])
+    assert columns["value"] == [3, 1, 2, 7, 8] and columns["bin"][1:3] == [-0.5, 0.5] and columns["eta"][0] == 0.5
+    assert columns["step"] == [1, 3, 3, 0, 1] and columns["layer"] == [None, 2, 2, None, None]
+    assert all(nan != nan for nan in [columns["bin"][0], *columns["bin"][3:], *columns["eta"][1:]])
 
 
 def test_denormal_numbers_are_flushed():
