@@ -285,20 +285,24 @@ def gaussian(
     *,
     samples: int = 1000,
     features: int = 10,
+    variances: tuple[float, float] = (1.0, 1.0),
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float64,
 ) -> Regression:
-    """The paper's deep linear task, y = A x for each sample, with x and A of independent N(0, 1) entries (App. A.1).
+    """The paper's deep linear task, y = A x for each sample, with x and A of independent Gaussian entries (App. A.1).
 
-    The paper says that x and A are Gaussian with 1000 samples and a 10 x 10 matrix, and not with what variance: 1 is an
-    open choice. Drawn in float64 on the CPU, then rounded to `dtype` and moved, so that devices share the data.
+    The paper says that x and A are Gaussian with 1000 samples and a 10 x 10 matrix, and not with what variance: an open
+    choice, `variances` of x and of A. Drawn in float64 on the CPU, then rounded to `dtype` and moved, so that devices
+    share the data.
 
     Raises ValueError for fewer than one sample or feature, and what `device` raises.
     """
     if samples < 1 or features < 1:
         raise ValueError(f"samples {samples}, features {features}: accepted are 1 or more of each")
     x = torch.randn(samples, features, dtype=torch.float64, generator=generator(seed, "gaussian", "x"))
+    x *= variances[0] ** 0.5
     A = torch.randn(features, features, dtype=torch.float64, generator=generator(seed, "gaussian", "A"))
+    A *= variances[1] ** 0.5
     return Regression(*(part.to(_place(device), dtype) for part in (x, x @ A.T, A)))
 
 

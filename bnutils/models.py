@@ -18,7 +18,8 @@ DEPTHS: dict[str, tuple[int | str, ...]] = {
     "D": (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"),
     "E": (64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", *[512] * 4, "M"),
 }
-
+# What may follow the last matrix of the deep linear network.
+LAST = ("nothing", "norm", "affine")
 
 # What a network asks of a normalizer: make_norm(channels, layer=..., spatial=...) gives the module for that layer.
 MakeNorm = Callable[..., nn.Module]
@@ -107,20 +108,26 @@ class VGG:
 class DeepLinear:
     """The deep linear network of App. A.1: y = W_k ... W_1 x with square W_i and no non-linearity.
 
-    norm_last: whether the last layer is normalized too; not stated in the paper. Without, the network can still
-    represent
-        any linear map of its normalized input, which the task asks for.
+    last: what follows the last matrix where the others are normalized, which the paper does not state. nothing: without
+    a normalizer there the network can still represent any linear map of its normalized input, which the task asks for;
+    norm: the normalizer without gamma and beta; affine: the normalizer with them.
     """
 
     depth: int = 25
     features: int = 10
-    norm_last: bool = False
+    last: str = "nothing"
+
+    def __post_init__(self):
+        if self.last not in LAST:
+            raise ValueError(f"last layer {self.last!r} of the deep linear network: accepted are {', '.join(LAST)}")
 
     def build(self, make_norm: MakeNorm, *, generator: torch.Generator) -> Network:
         """A float64 network [n features] to [n features]: without a non-linearity small differences are the signal."""
         layers = []
         for number in range(1, self.depth + 1):
-            normed = number < self.depth or self.norm_last
+            normed = number < self.depth or self.last != "nothing"
             norm = make_norm(self.features, layer=number, spatial=False) if normed else nn.Identity()
             layers.append(_layer(nn.Linear(self.features, self.features, bias=False), norm))
+        if self.last == "norm":
+            layers[-1].norm.requires_grad_(False)  # gamma stays 1 and beta 0
         return _initialise(Network(*layers).double(), generator)

@@ -2,7 +2,8 @@
 
 The noise of the paper's Algorithm 1 is a normalizer like any other. Open choices of the paper, with ours:
 
-- epsilon and momentum of BatchNorm: torch's defaults, 1e-5 and 0.1 (not stated in the paper).
+- epsilon and momentum of BatchNorm: torch's defaults, 1e-5 and 0.1 (not stated in the paper); the same for lp.
+- "average lp norm, computed before the mean shift" (Sec. 3.3, in words only): see `lp`.
 - noise comes after the learned gamma and beta, before the non-linearity ("added to BatchNorm layers").
 - N(sigma, r_sigma): r_sigma is a standard deviation.
 - at test time the noise is replaced by its expectation, a -> E[s] a + E[m] = (1 + n_sigma)/2 a, so that the layers
@@ -10,7 +11,7 @@ The noise of the paper's Algorithm 1 is a normalizer like any other. Open choice
   it meet the scale they were trained on (the paper shows training accuracy only).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +22,8 @@ from torch import Tensor, nn
 
 from bnutils import seeds
 
-NORMS = ("none", "batch", "noisy", "noisy_none")
+NORMS = ("none", "batch", "noisy", "noisy_none", "l1", "l2", "linf")
+EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,47 @@ def _normal_quantiles(dtype: torch.dtype, device: torch.device) -> Float[Tensor,
     return torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16).to(device, dtype)
 
 
+def lp(a: Float[Tensor, "..."], norm: str, *, over: int | Sequence[int]) -> Float[Tensor, "..."]:
+    """(a - mean a) / N over the dimensions `over`; N the average lp norm of what was there before the shift (Sec. 3.3).
+
+    l1: N = mean |a| + eps. l2: N = sqrt(mean a^2 + eps), so that it differs from batch normalization by the uncentred
+    moment alone. linf: N = max |a| + eps.
+    """
+    return (a - a.mean(over, keepdim=True)) / _size(a, norm, over)
+
+
+def _size(a: Tensor, norm: str, over: int | Sequence[int]) -> Tensor:
+    if norm == "l2":
+        return (a.square().mean(over, keepdim=True) + EPSILON).sqrt()
+    return EPSILON + (a.abs().mean(over, keepdim=True) if norm == "l1" else a.abs().amax(over, keepdim=True))
+
+
+class Lp(nn.Module):
+    """`lp` for each unit over the batch (and height and width), then gamma and beta as in batch normalization.
+
+    In eval mode mean and N are their running averages, as in batch normalization.
+    """
+
+    def __init__(self, channels: int, norm: str, *, momentum: float = 0.1):
+        super().__init__()
+        self.norm, self.momentum = norm, momentum
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_size", torch.ones(channels))
+
+    def forward(self, a: Float[Tensor, "n c *hw"]) -> Float[Tensor, "n c *hw"]:
+        shape = (1, -1, *[1] * (a.dim() - 2))
+        if self.training:
+            over = [0, *range(2, a.dim())]
+            out = lp(a, self.norm, over=over)
+            with torch.no_grad():
+                self.running_mean.lerp_(a.mean(over), self.momentum)
+                self.running_size.lerp_(_size(a, self.norm, over).flatten(), self.momentum)
+        else:
+            out = (a - self.running_mean.view(shape)) / self.running_size.view(shape)
+        return out * self.weight.view(shape) + self.bias.view(shape)
+
+
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Inside, every pass through a noise layer of `model` uses one and the same draw, and no step is used up."""
@@ -122,11 +165,11 @@ def make(name: str, channels: int, *, layer: int, spatial: bool, seed: int = 0, 
     """The normalizer `name` for one layer: a module that keeps shape [n c h w] (spatial) or [n c].
 
     none: the identity. batch: batch normalization with learned gamma and beta (Ioffe and Szegedy 2015). noisy: batch,
-    then `Noise`. noisy_none: `Noise` on the layer without batch normalization. `dose` multiplies the noise's constants;
-    `seed` and `layer` name its stream. Raises ValueError for another name.
+    then `Noise`. noisy_none: `Noise` on the layer without batch normalization. l1, l2, linf: `Lp`. `dose` multiplies
+    the noise's constants; `seed` and `layer` name its stream. Raises ValueError for another name.
     """
     check(name)
-    normalizer: list[nn.Module] = []
+    normalizer: list[nn.Module] = [Lp(channels, name)] if name in ("l1", "l2", "linf") else []
     if name in ("batch", "noisy"):
         normalizer.append(nn.BatchNorm2d(channels) if spatial else nn.BatchNorm1d(channels))
     if name in ("noisy", "noisy_none"):
