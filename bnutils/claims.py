@@ -79,6 +79,36 @@ def movement(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, layer:
     return average(quantity) / average("layer_deviation") if relative else average(quantity)
 
 
+def typical(
+    frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, layer: int | None = None, share: float = 1.0
+) -> pd.Series:
+    """By seed, the median of a quantity over the looks at the first `share` of training, step 0 among them."""
+    arm = _arm(frame, norm, lr)
+    rows = arm[(arm.quantity == quantity) & (arm.step <= share * frame.step.max())]
+    return (rows if layer is None else rows[rows.layer == layer]).groupby("seed").value.median()
+
+
+def average(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, layer: int) -> pd.Series:
+    """By seed, the mean of a quantity of one layer over all looks."""
+    arm = _arm(frame, norm, lr)
+    return arm[(arm.quantity == quantity) & (arm.layer == layer)].groupby("seed").value.mean()
+
+
+def band(frame: pd.DataFrame, low: str, high: str) -> pd.DataFrame:
+    """The frame with rows `band`: the width of a band at every look, high minus low."""
+    keys = ["arm", "norm", "lr", "dose", "seed", "step"]
+    edges = (frame[frame.quantity == name].set_index(keys).value for name in (high, low))
+    width = next(edges) - next(edges)
+    return pd.concat([frame, width.reset_index().assign(quantity="band")], ignore_index=True)
+
+
+def late(frame: pd.DataFrame, quantity: str, norm: str, lr: float) -> pd.Series:
+    """By seed, the median of a quantity over the looks at the last fifth of training."""
+    arm = _arm(frame, norm, lr)
+    rows = arm[(arm.quantity == quantity) & (arm.step >= 0.8 * frame.step.max())]
+    return rows.groupby("seed").value.median()
+
+
 def log2_ratio(slow: pd.Series, fast: pd.Series) -> pd.Series:
     """log2(slow / fast), paired by seed: 1 is twice."""
     return np.log2(slow / fast)
@@ -103,8 +133,8 @@ class Claim:
     """One claim of the paper: where it stands, how it is decided, what would refute it, at which scales it is judged.
 
     parts: from a setting (its learning rates and layers) to the parts. compares: what their values are. ten_classes:
-    the criterion knows the accuracy of guessing among ten. scales:
-    presets whose runs can decide it.
+    the criterion knows the accuracy of guessing among ten. linear: it is about the deep linear network, whose scale is
+    the paper's in every preset that judges. scales: presets whose runs can decide it.
     """
 
     statement: str
@@ -114,6 +144,7 @@ class Claim:
     parts: Callable[[Any], list[Part]]
     compares: str
     ten_classes: bool = False
+    linear: bool = False
     scales: tuple[str, ...] = ("quick", "cifar", "paper")
     unfit: str = "it proves that a page runs and decides nothing"
 
@@ -226,6 +257,127 @@ def _noise_alone(setting: Any) -> list[Part]:
     return [Part("noise without BatchNorm", effect, high=UNTRAINED, show=_percent)]
 
 
+def _shift(setting: Any) -> list[Part]:
+    def cosine(lr: float, layer: int) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            batch, none = (average(frame, "shift_cosine", norm, lr, layer=layer) for norm in ("batch", "none"))
+            return batch - none
+
+        return Part(f"cosine, layer {layer} at {lr:g}: BatchNorm minus Standard", effect, high=0.1)
+
+    def length(lr: float, layer: int) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            return log2_ratio(*(typical(frame, "shift_l2", norm, lr, layer=layer) for norm in ("batch", "none")))
+
+        return Part(f"distance, layer {layer} at {lr:g}: BatchNorm over Standard", effect, low=-1, show=_times)
+
+    rates, layers = (setting.lrs[0], setting.slow_lr), setting.layers("shift")
+    return [kind(lr, layer) for lr in rates for layer in layers for kind in (cosine, length)]
+
+
+def _linear_cosines(setting: Any, norm: str, low: float, high: float) -> list[Part]:
+    def part(lr: float, layer: int) -> Part:
+        return Part(f"layer {layer} at {lr:g}", lambda f: average(f, "shift_cosine", norm, lr, layer=layer), low, high)
+
+    return [part(lr, layer) for lr in setting.linear.lrs for layer in setting.linear.layers]
+
+
+def _linear_standard(setting: Any) -> list[Part]:
+    return _linear_cosines(setting, "none", 0.9, np.inf)
+
+
+def _linear_batch(setting: Any) -> list[Part]:
+    return _linear_cosines(setting, "batch", -0.3, 0.3)
+
+
+def _larger(name: str, measure: Callable, lr: float, least: float) -> list[Part]:
+    """Standard over BatchNorm, in the first fifth of training and in all of it."""
+
+    def part(words: str, share: float) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            return log2_ratio(measure(frame, "none", lr, share), measure(frame, "batch", lr, share))
+
+        return Part(f"{name}, {words}", effect, low=np.log2(least), show=_times)
+
+    return [part("first fifth", 0.2), part("all of training", 1.0)]
+
+
+def _loss_width(frame: pd.DataFrame, norm: str, lr: float, share: float) -> pd.Series:
+    return typical(band(_arm(frame, norm, lr), "loss_low", "loss_high"), "band", norm, lr, share=share)
+
+
+def _distance(frame: pd.DataFrame, norm: str, lr: float, share: float) -> pd.Series:
+    return typical(frame, "distance_high", norm, lr, share=share)
+
+
+def _beta(frame: pd.DataFrame, norm: str, lr: float, share: float) -> pd.Series:
+    return typical(frame, "beta_max", norm, lr, share=share)
+
+
+def _loss_range(setting: Any) -> list[Part]:
+    return _larger("width of the band", _loss_width, setting.lrs[0], 2)
+
+
+def _predictiveness(setting: Any) -> list[Part]:
+    return _larger("largest distance", _distance, setting.lrs[0], 2)
+
+
+def _two_orders(setting: Any) -> list[Part]:
+    return _larger("largest distance", _distance, setting.lrs[0], 30)[:1]
+
+
+def _smoothness(setting: Any) -> list[Part]:
+    return _larger("largest beta", _beta, setting.lrs[0], 1)
+
+
+def _linear_landscape(setting: Any) -> list[Part]:
+    lr = setting.linear.lrs[0]
+    measures = {"width of the band": _loss_width, "largest distance": _distance, "largest beta": _beta}
+    return [part for name, measure in measures.items() for part in _larger(name, measure, lr, 10)]
+
+
+def _random_directions(setting: Any) -> list[Part]:
+    def part(name: str, quantity: str, least: float) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            return log2_ratio(*(typical(frame, quantity, norm, setting.lrs[0]) for norm in ("none", "batch")))
+
+        return Part(name, effect, low=np.log2(least), show=_times)
+
+    return [part("distance of gradients", "random_distance", 1), part("beta", "random_beta", 1)]
+
+
+def _saturation(setting: Any) -> list[Part]:
+    lr = setting.lrs[0]
+
+    def beta(norm: str) -> Part:
+        return Part(
+            f"beta times the paper's shortest step, {norm}",
+            lambda f: late(f, "beta_max", norm, lr) * lr / 2,
+            0.9,
+            1.1,
+        )
+
+    def doubled(norm: str) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            return late(frame, "beta_max_short", norm, lr) / late(frame, "beta_max", norm, lr)
+
+        return Part(f"beta with a step half as long, over beta without, {norm}", effect, 1.8, 2.2)
+
+    return [part(norm) for norm in ("none", "batch") for part in (beta, doubled)]
+
+
+def _edge_of_stability(setting: Any) -> list[Part]:
+    lr = setting.linear.lrs[0]
+
+    def part(norm: str) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            return late(frame[np.isclose(frame.eta, lr, rtol=1e-6, atol=0)], "beta", norm, lr) * lr
+
+        return Part(f"beta at the learning rate, times the learning rate, {norm}", effect, 1.8, 2.2)
+
+    return [part(norm) for norm in ("none", "batch")]
+
+
 CLAIMS: dict[str, Claim] = {
     "speed": Claim(
         statement="A network with batch normalization trains faster than the same network without.",
@@ -292,6 +444,108 @@ CLAIMS: dict[str, Claim] = {
         parts=_noise_alone,
         compares="training accuracy",
         ten_classes=True,
+    ),
+    "shift": Claim(
+        statement="Batch normalization does not reduce internal covariate shift, taken as the movement of gradients.",
+        place="Sec. 2.2, Fig. 3a (v3; v5 keeps the larger learning rate in Fig. 3).",
+        criterion="in both layers and at both learning rates, BatchNorm's mean cosine exceeds Standard's by less than "
+        "0.1, and its median distance is more than half of Standard's.",
+        refuted_by="BatchNorm's cosine is higher by more than 0.1 and its distance less than half; partly, if some "
+        "parts hold and some fail.",
+        parts=_shift,
+        compares="movement of gradients",
+    ),
+    "linear_shift_standard": Claim(
+        statement="In a deep linear network without normalization there is almost no internal covariate shift.",
+        place="Sec. 2.2, Fig. 3b (v3; v5 keeps the smaller learning rate in Fig. 3).",
+        criterion="at both learning rates and in both layers, Standard's cosine is above 0.9 on average over training.",
+        refuted_by="its cosine is below 0.9; partly, if it is at one rate or layer only.",
+        parts=_linear_standard,
+        compares="cosine of Standard",
+        linear=True,
+    ),
+    "linear_shift_batch": Claim(
+        statement="In the same network with batch normalization, gradients before and after are almost uncorrelated.",
+        place="Sec. 2.2, Fig. 3b (v3; v5 keeps the smaller learning rate in Fig. 3).",
+        criterion="at both learning rates and in both layers, BatchNorm's cosine is between -0.3 and 0.3 on average "
+        "over training.",
+        refuted_by="it lies outside; partly, if it does at one rate or layer only.",
+        parts=_linear_batch,
+        compares="cosine of BatchNorm",
+        linear=True,
+    ),
+    "loss_range": Claim(
+        statement="Along the gradient, the loss of the plain network varies over a wider range.",
+        place="Sec. 3.1, Fig. 4a (v3 and v5).",
+        criterion="the median width of its band is at least twice BatchNorm's, in the first fifth of training and in "
+        "all of it.",
+        refuted_by="the interval of that ratio lies below 2; partly, if it does in one of the two.",
+        parts=_loss_range,
+        compares="loss along the gradient, Standard over BatchNorm",
+    ),
+    "predictiveness": Claim(
+        statement="Gradients are more predictive with batch normalization: they change less along the step.",
+        place="Sec. 3.1, Fig. 4b (v3 and v5).",
+        criterion="the plain network's largest distance of gradients is, in the median, at least twice BatchNorm's, in "
+        "the first fifth of training and in all of it.",
+        refuted_by="the interval of that ratio lies below 2; partly, if it does in one of the two.",
+        parts=_predictiveness,
+        compares="distance of gradients, Standard over BatchNorm",
+    ),
+    "two_orders": Claim(
+        statement="Early in training that difference is close to two orders of magnitude.",
+        place="Sec. 3.1 (text), Fig. 4b (v3 and v5).",
+        criterion="in the first fifth of training the ratio of the medians is at least 30.",
+        refuted_by="its interval lies below 30.",
+        parts=_two_orders,
+        compares="distance of gradients, Standard over BatchNorm",
+    ),
+    "smoothness": Claim(
+        statement="The loss is smoother with batch normalization: its effective beta is smaller.",
+        place="Sec. 3.1, Fig. 4c (v3 and v5).",
+        criterion="the plain network's median beta is larger, in the first fifth of training and in all of it.",
+        refuted_by="the interval of the ratio lies below 1; partly, if it does in one of the two.",
+        parts=_smoothness,
+        compares="effective beta, Standard over BatchNorm",
+    ),
+    "random_directions": Claim(
+        statement="Random directions show the same as the gradient's.",
+        place="Sec. 3.1 (stated, not drawn; v3 and v5).",
+        criterion="along a random direction as long as the gradient, distance of gradients and beta are larger without "
+        "batch normalization, in the median over the looks.",
+        refuted_by="they are smaller; partly, if one is and the other is not.",
+        parts=_random_directions,
+        compares="random direction, Standard over BatchNorm",
+    ),
+    "linear_landscape": Claim(
+        statement="In deep linear networks batch normalization smooths the landscape by orders of magnitude.",
+        place="Sec. 3.1, Fig. 10 (v3; v5: Fig. 9).",
+        criterion="the plain network's band of losses, largest distance of gradients and beta are at least ten times "
+        "BatchNorm's, in the first fifth of training and in all of it.",
+        refuted_by="the intervals of these ratios lie below 10; partly, if some do.",
+        parts=_linear_landscape,
+        compares="deep linear network, Standard over BatchNorm",
+        linear=True,
+    ),
+    "saturation": Claim(
+        statement="The VGG's late plateau of beta is the probe's: 1 over the shortest step length.",
+        place="our reading of Fig. 4c, where both curves end at 20 (v3 and v5).",
+        criterion="over the last fifth of training beta times the paper's shortest step is 1 within a tenth, and a "
+        "step half as long doubles it, within a tenth, for both networks.",
+        refuted_by="beta times the shortest step is not 1 and the shorter step does not double it; partly, if some "
+        "parts hold.",
+        parts=_saturation,
+        compares="late in training",
+    ),
+    "edge_of_stability": Claim(
+        statement="The deep linear network's late plateau of beta is the training's: 2 over the learning rate.",
+        place="our reading of Fig. 10c, where BatchNorm ends at two million (v3; v5: Fig. 9).",
+        criterion="over the last fifth of training beta at the learning rate, times the learning rate, is 2 within a "
+        "tenth, for both networks.",
+        refuted_by="it is not; partly, if it is for one of the two.",
+        parts=_edge_of_stability,
+        compares="late in training",
+        linear=True,
     ),
 }
 
@@ -382,7 +636,8 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
     outcomes = frozenset(row["holds"] for row in rows)
     words = {frozenset({True}): "reproduced", frozenset({False}): "not reproduced"}
     word = words.get(outcomes, "partly" if {True, False} <= outcomes else "inconclusive")
-    reason = f"{len(_seeds(frame))} seeds at scale {setting.scale}."
+    scale = setting.linear_scale if claim.linear else f"scale {setting.scale}"
+    reason = f"{len(_seeds(frame))} seeds at {scale}."
     if setting.preset not in claim.scales:
         reason = f"Not judged at scale {setting.preset}: {claim.unfit}."
     elif not ten:

@@ -7,8 +7,9 @@ second moment (batch, l2). A few inputs with the same two moments therefore stan
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ from bnutils.train import progress
 # Normalizers that are a function of mean and covariance alone.
 BY_MOMENTS = ("none", "batch", "l2")
 NORMS = (*BY_MOMENTS, "l1", "linf")
+# The open choices are fitted on the steps up to this one, and judged on the rest.
+FITTED = 100
+FIRST_LOSS = 3.54e4  # of the paper's Standard network, Fig. 3b
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,10 @@ class Linear:
     entries, and `share`, what the loss takes of the sum of squares (1, or 1/2).
     """
 
-    net: models.DeepLinear = field(default_factory=models.DeepLinear)
+    net: models.DeepLinear = field(default_factory=partial(models.DeepLinear, last="affine"))
     samples: int = 1000
     variance_x: float = 1.0
-    variance_A: float = 1.0
+    variance_A: float = 0.25
     share: float = 1.0
     steps: int = 10_000
     probe_every: int = 50
@@ -132,7 +136,9 @@ class Networks:
     def losses(self, parameters: Parameters, *, first: int = 0, h: Tensor | None = None) -> Float64[Tensor, " seeds"]:
         """share * sum over samples of ||f(x) - A x||^2, of each seed; from layer `first` on, with h as its input."""
         h = self.task.x if h is None else h
-        parameters = Parameters(*map(tuple, parameters))  # taken apart at once: an index each would cost a full gradient
+        parameters = Parameters(
+            *map(tuple, parameters)
+        )  # taken apart at once: an index each would cost a full gradient
         for place in range(first, self.setting.net.depth):
             h = self.layer(place, parameters, h)
         return self.task.weight * (h - self.task.y).square().sum((1, 2))
@@ -269,3 +275,45 @@ def _until_divergence(frame: pd.DataFrame) -> pd.DataFrame:
     kept = frame[frame.step < frame.seed.map(ends).fillna(np.inf)]
     diverged = pd.DataFrame({"seed": ends.index, "step": ends, "quantity": "diverged", "value": ends.astype(float)})
     return pd.concat([kept, diverged], ignore_index=True) if len(ends) else kept
+
+
+def choices(setting: Linear) -> list[Linear]:
+    """The setting under every choice that the paper leaves open and that its first loss does not rule out.
+
+    Variances of x and A, the share of the sum of squares, and what follows the last matrix. For independent entries
+    the expected loss of a network that gives 0 is share * samples * features^2 * variance_x * variance_A; kept are the
+    choices where it is within a factor 2 of what the paper's Standard network starts with.
+    """
+    found = []
+    for share, x, A, last in product((1.0, 0.5), (0.25, 0.5, 1.0, 2.0, 4.0), (0.1, 0.25, 0.5, 1.0), models.LAST):
+        expected = share * setting.samples * setting.net.features**2 * x * A
+        if FIRST_LOSS / 2 <= expected <= FIRST_LOSS * 2:
+            net = replace(setting.net, last=last)
+            found.append(replace(setting, net=net, variance_x=x, variance_A=A, share=share))
+    return found
+
+
+def describe(setting: Linear) -> str:
+    """The open choices of a setting in words."""
+    share = "sum" if setting.share == 1 else f"{setting.share:g} x sum"
+    return f"var x {setting.variance_x:g}, var A {setting.variance_A:g}, {share}, last: {setting.net.last}"
+
+
+def fit(setting: Linear) -> pd.DataFrame:
+    """The losses of every choice over the first steps, without and with batch normalization, at each learning rate.
+
+    A tidy frame as of `train`, with columns arm (the choice in words), norm and lr.
+    """
+    frames, plain = [], {}
+    for choice in progress(choices(setting), unit="choice"):
+        short = replace(choice, steps=FITTED)
+        for norm, lr in product(("none", "batch"), setting.lrs):
+            same = (choice.variance_x, choice.variance_A, choice.share, lr)  # without a normalizer `last` says nothing
+            if norm == "none" and same in plain:
+                frame = plain[same]
+            else:
+                frame = train(short, norm, lr, setting.seeds, probing=False)
+            if norm == "none":
+                plain[same] = frame
+            frames.append(frame.assign(arm=describe(choice), norm=norm, lr=lr))
+    return pd.concat(frames, ignore_index=True)

@@ -4,12 +4,14 @@ Both are a `Network`: a sequence of numbered layers, each (linear, norm, tail), 
 is `network.layer(i)` in every arm and a probe of `norm` sees the same place with and without normalization.
 """
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 # Simonyan and Zisserman 2014, Table 1: output channels of the convolutions, M a 2x2 max-pooling.
 DEPTHS: dict[str, tuple[int | str, ...]] = {
@@ -33,6 +35,34 @@ class Network(nn.Sequential):
         if not 1 <= number <= len(self):
             raise ValueError(f"no layer {number}: this network has layers 1 to {len(self)}")
         return self[number - 1]
+
+
+class SmoothMaxPool(nn.Module):
+    """The maximum of each 2 x 2 window without its kinks: log sum exp(sharpness * a) / sharpness."""
+
+    def __init__(self, sharpness: float):
+        super().__init__()
+        self.sharpness = sharpness
+
+    def forward(self, a: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c half_h half_w"]:
+        windows = a.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
+        return (self.sharpness * windows).logsumexp(-1) / self.sharpness
+
+
+def smoothed(network: Network, *, sharpness: float) -> Network:
+    """A copy with the same weights and no kinks: softplus for ReLU and `SmoothMaxPool` for max-pooling.
+
+    softplus(a) = log(1 + exp(sharpness * a)) / sharpness; both tend to what they replace as `sharpness` grows, and
+    differ from it where two candidates are closer than about 1/sharpness. The network given stays as it was.
+    """
+    network = copy.deepcopy(network)
+    for layer in network:
+        for place, module in enumerate(layer.tail):
+            if isinstance(module, nn.ReLU):
+                layer.tail[place] = nn.Softplus(beta=sharpness)
+            elif isinstance(module, nn.MaxPool2d):
+                layer.tail[place] = SmoothMaxPool(sharpness)
+    return network
 
 
 def _layer(linear: nn.Module, norm: nn.Module, *tail: nn.Module) -> nn.Module:

@@ -2,10 +2,11 @@
 
 import ast
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 
 from bnutils import data, models, norms, train
+from bnutils.linear import Linear
 
 # The layers that each experiment draws: activations in Figs 1c, 2 and 8, gradients in Fig. 3; none in Fig. 4.
 LAYERS = {"speed": (3, 11), "noise": (2, 9, 13), "shift": (5, 10), "landscape": (), "mistakes": ()}
@@ -40,7 +41,8 @@ class Arm:
 class Setting:
     """Everything that a run needs to know except its arm and its seed. Validated on construction, before any training.
 
-    lrs: the first is the main one, the last the large one. slow_lr: the second rate of Fig. 3.
+    lrs: the first is the main one, the last the large one. slow_lr: the second rate of Fig. 3. linear: the deep linear
+    network, at the paper's full scale in all presets that conclude anything.
     minutes: what a page may spend on measuring before it says what is missing instead.
     """
 
@@ -53,6 +55,7 @@ class Setting:
     slow_lr: float = 0.01
     doses: tuple[float, ...] = (4.0, 8.0)
     seeds: tuple[int, ...] = (0, 1, 2)
+    linear: Linear = field(default_factory=Linear)
     device: str = "auto"
     minutes: float = 30.0
 
@@ -72,9 +75,14 @@ class Setting:
     def scale(self) -> str:
         """The preset's name, and what of it was changed, for a verdict to say."""
         preset = PRESETS[self.preset]
-        names = [field.name for field in fields(self) if field.name not in ("device", "minutes")]
+        names = [each.name for each in fields(self) if each.name not in ("device", "minutes", "linear")]
         changed = [name for name in names if getattr(self, name) != getattr(preset, name)]
         return self.preset + (f" with another {', '.join(changed)}" if changed else "")
+
+    @property
+    def linear_scale(self) -> str:
+        """The scale of the deep linear network, for a verdict to say."""
+        return "the paper's full scale" if self.linear == Linear() else "another scale than the paper's"
 
     def layers(self, experiment: str) -> tuple[int, ...]:
         """The layers that an experiment draws: the paper's, or the last hidden layer where a network is shorter."""
@@ -143,6 +151,7 @@ PRESETS = {
         batch=32,
         doses=(4.0,),
         seeds=(0, 1),
+        linear=Linear(steps=20, probe_every=10, seeds=(0, 1)),
     ),
 }
 

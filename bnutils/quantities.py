@@ -43,5 +43,34 @@ QUANTITIES: dict[str, Quantity] = {
         r"$\langle|\sigma^2_{t'}-\sigma^2_t|\rangle$", "change of variance, all units", "", "ours, after Fig. 8a"
     ),
     "layer_deviation": Quantity(r"$\langle\sigma_t\rangle$", "standard deviation, all units", "", "ours"),
+    "squared_error": Quantity(r"$\mathcal{L}$", "training loss", "sum of squares", "Figs 3b, 5b", scale="log"),
+    "shift_l2": Quantity(r"$\|G-G'\|$", "change of the layer's gradient", "", "Def. 2.1, Fig. 3", scale="log"),
+    "shift_cosine": Quantity(r"$\cos(G,G')$", "cosine of the angle", "", "Def. 2.1, Fig. 3"),
+    "shift_relative": Quantity(
+        r"$\|G-G'\|/\|G\|$", "relative change of the layer's gradient", "", "ours, after Def. 2.1", scale="log"
+    ),
+    "gradient_norm": Quantity(r"$\|g\|$", "length of the gradient", "", "Sec. 3.1", scale="log"),
+    "layer_gradient_norm": Quantity(r"$\|g_i\|$", "length of the layer's gradient", "", "ours", scale="log"),
+    "curvature": Quantity(r"$g^\top Hg/\|g\|^2$", "curvature along the gradient", "", "ours"),
+    "loss_along": Quantity(r"$\mathcal{L}(\theta-\eta g)$", "loss along the gradient", "", "Fig. 4a", scale="log"),
+    "gradient_distance": Quantity(r"$\|g(\theta-\eta g)-g\|$", "distance of gradients", "", "Figs 4b, 11", scale="log"),
+    "gradient_cosine": Quantity(r"$\cos(g(\theta-\eta g),g)$", "cosine along the gradient", "", "ours"),
+    "beta": Quantity(r"$\beta(\eta)$", "effective smoothness at one step length", "", "Fig. 4c", scale="log"),
+    "loss_low": Quantity("", "loss along the gradient", "", "Fig. 4a, lower edge", scale="log"),
+    "loss_high": Quantity("", "loss along the gradient", "", "Fig. 4a, upper edge", scale="log"),
+    "distance_low": Quantity("", "distance of gradients", "", "Fig. 4b, lower edge", scale="log"),
+    "distance_high": Quantity("", "distance of gradients", "", "Fig. 4b, upper edge", scale="log"),
+    "beta_max": Quantity(r"$\max_\eta\beta(\eta)$", "effective smoothness", "", "Fig. 4c", scale="log"),
+    "beta_max_short": Quantity(
+        r"$\max_\eta\beta(\eta)$", "effective smoothness, shorter probe added", "", "ours, after Fig. 4c", scale="log"
+    ),
+    "random_loss_along": Quantity("", "loss along a random direction", "", "Sec. 3.1, stated", scale="log"),
+    "random_distance": Quantity("", "distance of gradients, random direction", "", "Sec. 3.1, stated", scale="log"),
+    "random_beta": Quantity("", "effective smoothness, random direction", "", "Sec. 3.1, stated", scale="log"),
+    "beta_float32": Quantity(r"$\beta(\eta)$", "effective smoothness, 32 bits", "", "ours, after Fig. 11", scale="log"),
+    "beta_float64": Quantity(r"$\beta(\eta)$", "effective smoothness, 64 bits", "", "ours, after Fig. 11", scale="log"),
+    "beta_smooth": Quantity(
+        r"$\beta(\eta)$", "effective smoothness, without kinks, 64 bits", "", "ours, after Fig. 11", scale="log"
+    ),
     "diverged": Quantity("", "first step with a loss that is not finite", "step", "ours"),
 }

@@ -6,6 +6,7 @@ fingerprint and the versions of its quantities. Device and library versions are 
 """
 
 import collections
+import copy
 import hashlib
 import json
 import multiprocessing
@@ -13,7 +14,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -25,10 +26,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bnutils import data, norms, probes, seeds
-from bnutils.presets import PRESETS, Arm, Setting
+from bnutils import data, linear, norms, probes, seeds
+from bnutils.linear import Linear
+from bnutils.models import smoothed
+from bnutils.presets import ETAS, LAYERS, PRESETS, Arm, Setting
 from bnutils.quantities import QUANTITIES
-from bnutils.train import Row, Schedule, collect, progress, train
+from bnutils.train import Probe, Row, Schedule, collect, progress, train
+
+LOSS = nn.functional.cross_entropy  # the mean over the batch, as `train` trains it
 
 # The one schema. `bin` is the centre of a histogram's bin and `dose` the strength of the noise: the design's columns
 # and these two, since both are keys that a figure draws against.
@@ -36,8 +41,16 @@ COLUMNS = ["arm", "norm", "lr", "dose", "seed", "step", "layer", "eta", "bin", "
 # A centred mean over this many logged steps takes the noise of a single batch's accuracy (k/128) out: ours, logged at
 # every step, and the paper's, logged at every hundredth.
 SMOOTH, SMOOTH_PAPER = 11, 5
-# The words of the paper's curves: our quantity and the factor to its unit.
+# The paper's curves, by the words of its file: our quantity and the factor to its unit. A band has two.
 PAPER_QUANTITIES = {
+    "train_loss": ("squared_error", 1.0),
+    "cos": ("shift_cosine", 1.0),
+    "l2": ("shift_l2", 1.0),
+    "loss_landscape min": ("loss_low", 1.0),
+    "loss_landscape max": ("loss_high", 1.0),
+    "grad_pred min": ("distance_low", 1.0),
+    "grad_pred max": ("distance_high", 1.0),
+    "beta": ("beta_max", 1.0),
     "train_acc": ("train_accuracy", 0.01),
     "test_acc": ("test_accuracy", 0.01),
     "mu_step": ("mean_step", 1.0),
@@ -45,11 +58,39 @@ PAPER_QUANTITIES = {
     "mu_from0": ("mean_from_start", 1.0),
     "var_from0": ("variance_from_start", 1.0),
 }
+# Derived from what each step length gave: the edges of the paper's bands, over the paper's own step lengths, and the
+# largest beta with ours, which is shorter, among them.
+BANDS = {
+    "loss_low": ("loss_along", "min"),
+    "loss_high": ("loss_along", "max"),
+    "distance_low": ("gradient_distance", "min"),
+    "distance_high": ("gradient_distance", "max"),
+    "beta_max": ("beta", "max"),
+}
+# Step lengths of the fine grid, in units of the learning rate, and how sharp the kinkless copy is.
+FINE = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 4.0)
+SHARPNESS = 10.0
+# The figures of v3 that can be asked for, with the interval in steps at which the paper logged them.
+PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100, "8": 100, "10": 50}
 PAPER_CURVES = Path(__file__).parents[1] / "book" / "paper" / "curves.csv"
 
 
+class Record:
+    """What is measured in one go and kept in one file, under a key of all that can change a value."""
+
+    def key_of(self, what: dict) -> str:
+        """16 hex digits over what it is and the versions of the quantities."""
+        what["versions"] = {name: quantity.version for name, quantity in QUANTITIES.items()}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept."""
+        return data.cache_dir() / "runs" / f"{self.key}.parquet"
+
+
 @dataclass(frozen=True)
-class Run:
+class Run(Record):
     """One arm and one seed of a setting, on data with this fingerprint."""
 
     setting: Setting
@@ -58,19 +99,98 @@ class Run:
     fingerprint: str
 
     @property
-    def key(self) -> str:
-        """What tells this run from every other: 16 hex digits over all that can change a value."""
-        what = asdict(self.setting) | {"arm": asdict(self.arm), "seed": self.seed, "data": self.fingerprint}
-        for name in ("preset", "dataset", "device", "minutes", "seeds", "lrs", "doses"):
-            del what[name]
-        what["probed"] = self.setting.probed
-        what["versions"] = {name: quantity.version for name, quantity in QUANTITIES.items()}
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+    def preset(self) -> str:
+        """The name of its setting."""
+        return self.setting.preset
 
     @property
-    def path(self) -> Path:
-        """Where the run is kept."""
-        return data.cache_dir() / "runs" / f"{self.key}.parquet"
+    def carries(self) -> tuple[str, ...]:
+        """The experiments whose gradients this arm is measured for, beside the activations that every run carries."""
+        return tuple(name for name in ("shift", "landscape") if self.arm in self.setting.arms(name))
+
+    @property
+    def key(self) -> str:
+        """What tells this run from every other."""
+        what = asdict(self.setting) | {"arm": asdict(self.arm), "seed": self.seed, "data": self.fingerprint}
+        for name in ("preset", "dataset", "device", "minutes", "seeds", "lrs", "slow_lr", "doses", "linear"):
+            del what[name]
+        return self.key_of(what | {"probed": self.setting.probed, "carries": self.carries})
+
+    @property
+    def probes(self) -> list[tuple[int, Probe]]:
+        """What is measured during training, each with every how many steps."""
+        schedule, lr = self.setting.schedule, self.arm.lr
+        found = [(schedule.probe_every, ActivationProbe(self.setting.probed, seed=self.seed))]
+        if self.carries:
+            found.append((schedule.gradient_every, GradientProbe(lr=lr, layers=self.setting.layers("shift"))))
+        if "landscape" in self.carries:
+            found.append((schedule.landmark_every, StepLengthProbe(lr=lr, seed=self.seed)))
+        return found
+
+    def measure(self) -> pd.DataFrame:
+        """Train it."""
+        return train_one(self, _images(self.setting.dataset, self.setting.device))
+
+    def seconds(self) -> float:
+        """About how long it takes on this device."""
+        steps = self.setting.schedule.steps
+        looks = sum((steps // every + 1) * probe.passes for every, probe in self.probes)
+        return _step_seconds(self) * (steps + looks)
+
+
+@dataclass(frozen=True)
+class LinearRun(Record):
+    """One arm of the deep linear network with all its seeds, which are trained in one batched pass."""
+
+    linear: Linear
+    arm: Arm
+    preset: str
+
+    @property
+    def key(self) -> str:
+        """What tells this run from every other."""
+        what = asdict(self.linear) | {"arm": asdict(self.arm)}
+        del what["lrs"]
+        return self.key_of(what)
+
+    def measure(self) -> pd.DataFrame:
+        """Train all its seeds."""
+        began = time.perf_counter()
+        frame = linear.train(self.linear, self.arm.norm, self.arm.lr, self.linear.seeds)
+        return _kept(frame, self, began, dataset="Gaussian data", device=_cpu())
+
+    def seconds(self) -> float:
+        """About how long it takes on this device."""
+        networks = linear.Networks(self.linear, self.arm.norm, self.linear.seeds)
+        times = [_timed(lambda: networks.gradient(networks.parameters)) for _ in range(5)]
+        looks = self.linear.steps // self.linear.probe_every + 1
+        return min(times) * (self.linear.steps + looks * (len(self.linear.etas) + len(self.linear.layers)))
+
+
+@dataclass(frozen=True)
+class LinearChoices(Record):
+    """The first steps of every choice that the paper leaves open for the deep linear network: `linear.choices`."""
+
+    linear: Linear
+    preset: str
+
+    @property
+    def key(self) -> str:
+        """What tells this record from every other."""
+        return self.key_of(
+            asdict(self.linear) | {"choices": [asdict(choice) for choice in linear.choices(self.linear)]}
+        )
+
+    def measure(self) -> pd.DataFrame:
+        """Train every choice for as many steps as the choices are fitted on."""
+        began = time.perf_counter()
+        return _kept(linear.fit(self.linear), self, began, dataset="Gaussian data", device=_cpu())
+
+    def seconds(self) -> float:
+        """About how long it takes on this device."""
+        networks = linear.Networks(self.linear, "batch", self.linear.seeds)
+        step = min(_timed(lambda: networks.gradient(networks.parameters)) for _ in range(5))
+        return step * linear.FITTED * len(self.linear.lrs) * len(linear.choices(self.linear)) * 2
 
 
 class ActivationProbe:
@@ -81,6 +201,8 @@ class ActivationProbe:
     change of mean and of variance since the probe before, and of the standard deviation. The sampled unit depends on
     seed and layer alone, so arms share it.
     """
+
+    passes = 0.5  # what a look costs, about, in forward and backward passes
 
     def __init__(self, layers: Iterable[int], *, seed: int):
         self.layers, self.seed = tuple(layers), seed
@@ -100,6 +222,59 @@ class ActivationProbe:
                 yield Row("layer_mean_step", (mean - mean_before).abs().mean(), layer=layer)
                 yield Row("layer_variance_step", (variance - variance_before).abs().mean(), layer=layer)
             self.before[layer] = mean, variance
+
+
+class GradientProbe:
+    """Rows about the gradient on the batch of the step: how far it moves when layers before it do (Fig. 3), when the
+    whole network moves along it (Figs 4, 11), and how long it is.
+
+    Step lengths are `ETAS` in units of the learning rate; `loss_along` also has the loss at the point itself, eta 0.
+    """
+
+    passes = 13
+
+    def __init__(self, *, lr: float, layers: Iterable[int]):
+        self.lr, self.layers = lr, tuple(layers)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
+        look = probes.along(model, LOSS, x, y, etas=[eta * self.lr for eta in ETAS])
+        etas = self.lr * torch.tensor(ETAS, dtype=torch.float64, device=x.device)
+        here = torch.cat([look.loss[None], look.losses])
+        yield Row("loss_along", here, eta=torch.cat([etas.new_zeros(1), etas]))
+        yield Row("gradient_distance", look.distances, eta=etas)
+        yield Row("gradient_cosine", look.cosines, eta=etas)
+        yield Row("beta", look.betas, eta=etas)
+        yield Row("gradient_norm", look.gradient_norm)
+        yield Row("curvature", probes.curvature(model, LOSS, x, y))
+        for layer, norm in probes.gradient_norms(model, LOSS, x, y).items():
+            yield Row("layer_gradient_norm", norm, layer=layer)
+        for layer, shift in probes.covariate_shift(model, LOSS, x, y, lr=self.lr, layers=self.layers).items():
+            for name, value in shift._asdict().items():
+                yield Row(f"shift_{name}", value, layer=layer)
+
+
+class StepLengthProbe:
+    """Rows about beta as a function of eta: on a fine grid, also in float64 and without kinks; and along a random
+    direction as long as the gradient."""
+
+    passes = 90
+
+    def __init__(self, *, lr: float, seed: int):
+        self.lr, self.seed, self.looks = lr, seed, 0
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
+        fine = [eta * self.lr for eta in FINE]
+        double = copy.deepcopy(model).double()
+        networks = {"beta_float32": model, "beta_float64": double, "beta_smooth": smoothed(double, sharpness=SHARPNESS)}
+        for name, network in networks.items():
+            xs = x if network is model else x.double()
+            yield Row(name, probes.along(network, LOSS, xs, y, etas=fine).betas, eta=torch.tensor(fine))
+        generator = seeds.generator(self.seed, "direction", self.looks, device=x.device)
+        self.looks += 1
+        etas = [eta * self.lr for eta in ETAS]
+        look = probes.along(model, LOSS, x, y, etas=etas, random=generator)
+        for name, values in {"loss_along": look.losses, "distance": look.distances, "beta": look.betas}.items():
+            yield Row(f"random_{name}", values, eta=torch.tensor(etas))
 
 
 def build(setting: Setting, arm: Arm, seed: int, images: data.Images) -> nn.Module:
@@ -122,25 +297,35 @@ def train_one(run: Run, images: data.Images) -> pd.DataFrame:
         order=data.batches(len(images.train_x), setting.batch, steps=schedule.steps, seed=run.seed, device=device),
         lr=run.arm.lr,
         schedule=schedule,
-        probes=[(schedule.probe_every, ActivationProbe(setting.probed, seed=run.seed))],
+        probes=run.probes,
     )
-    frame = pd.DataFrame(collect(rows))
-    dose = run.arm.dose or np.nan
-    frame = frame.assign(arm=run.arm.name, norm=run.arm.norm, lr=run.arm.lr, dose=dose, seed=run.seed)
-    frame = frame[COLUMNS].astype({"step": "int64", "layer": "Int64"})
-    diverged = frame.loc[frame.quantity == "diverged", "value"]
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU, one core a run"
+    frame = pd.DataFrame(collect(rows)).assign(seed=run.seed)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
+    return _kept(frame, run, began, dataset=images.name, device=name)
+
+
+def _kept(frame: pd.DataFrame, run: Run | LinearRun, began: float, *, dataset: str, device: str) -> pd.DataFrame:
+    """The frame in `COLUMNS` with the keys of its arm, and its provenance."""
+    if not isinstance(run, LinearChoices):
+        arm = run.arm
+        frame = frame.assign(arm=arm.name, norm=arm.norm, lr=arm.lr, dose=arm.dose or np.nan)
+    frame = frame.reindex(columns=COLUMNS).astype({"step": "int64", "layer": "Int64"})
+    ends = frame.loc[frame.quantity == "diverged", "value"]
     frame.attrs["provenance"] = {
         "key": run.key,
-        "preset": setting.preset,
-        "dataset": images.name,
-        "device": name,
+        "preset": run.preset,
+        "dataset": dataset,
+        "device": device,
         "seconds": round(time.perf_counter() - began, 1),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "torch": torch.__version__,
-        "status": "finished" if diverged.empty else f"diverged at step {int(diverged.iloc[0])}",
+        "status": "finished" if ends.empty else f"diverged at step {int(ends.min())}",
     }
     return frame
+
+
+def _cpu() -> str:
+    return f"{platform.machine()} CPU, one core a run"
 
 
 def save(frame: pd.DataFrame, path: Path) -> None:
@@ -176,6 +361,26 @@ def noise(setting: Setting) -> pd.DataFrame:
     return experiment(setting, "noise")
 
 
+def shift(setting: Setting) -> pd.DataFrame:
+    """The paper's Fig. 3a: how far gradients move when the layers before them do, at two learning rates."""
+    return experiment(setting, "shift")
+
+
+def landscape(setting: Setting) -> pd.DataFrame:
+    """The paper's Figs 4 and 11 for the VGG: loss and gradient along the gradient, over training."""
+    return experiment(setting, "landscape")
+
+
+def deep_linear(setting: Setting) -> pd.DataFrame:
+    """The paper's Figs 3b and 10: the deep linear network at its full scale, at both learning rates."""
+    return experiment(setting, "linear")
+
+
+def linear_choices(setting: Setting) -> pd.DataFrame:
+    """The first steps of the deep linear network under every choice that the paper leaves open; `arm` names it."""
+    return experiment(setting, "choices")
+
+
 def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFrame:
     """All runs of an experiment: kept ones are read, missing ones measured, in one frame of `COLUMNS`.
 
@@ -203,18 +408,19 @@ def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFra
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
     frame = with_derived(frame)
     frame.attrs["missing"] = len(wanted) - len(frames)
-    frame.attrs["classes"] = len(_images(setting.dataset, setting.device).classes)
+    frame.attrs["classes"] = len(_images(setting.dataset, setting.device).classes) if name in LAYERS else 0
     frame.attrs["source"] = _source(provenance, len(missing), time.perf_counter() - began)
     return frame
 
 
-def measure(missing: list[Run]) -> None:
+def measure(missing: list[Record]) -> None:
     """Measure and keep runs: one after the other on a GPU; on a CPU in one process a core, one thread each.
 
     A run that fails does not lose the others: they are finished and kept, then its error is raised.
     """
     failed = None
-    with _executor(missing[0].setting.device) as executor, progress((), total=len(missing), unit="run") as bar:
+    device = missing[0].setting.device if isinstance(missing[0], Run) else "cpu"
+    with _executor(device) as executor, progress((), total=len(missing), unit="run") as bar:
         for future in as_completed([executor.submit(_measure_one, run) for run in missing]):
             failed = failed or future.exception()
             bar.update()
@@ -243,8 +449,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _measure_one(run: Run) -> None:
-    save(train_one(run, _images(run.setting.dataset, run.setting.device)), run.path)
+def _measure_one(run: Record) -> None:
+    save(run.measure(), run.path)
 
 
 @cache
@@ -252,19 +458,30 @@ def _images(dataset: str, device: str) -> data.Images:
     return data.load(dataset, device=data.device(device))
 
 
-def _wanted(setting: Setting, name: str) -> list[Run]:
-    """Every run of an experiment."""
+def _wanted(setting: Setting, name: str) -> list[Record]:
+    """Everything that an experiment needs."""
+    preset, lin = setting.preset, setting.linear
+    if name == "linear":
+        return [LinearRun(lin, Arm(norm, lr), preset) for lr in lin.lrs for norm in ("batch", "none")]
+    if name == "choices":
+        return [LinearChoices(lin, preset)]
     fingerprint = _images(setting.dataset, setting.device).fingerprint
     return [Run(setting, arm, seed, fingerprint) for seed in setting.seeds for arm in setting.arms(name)]
 
 
-def _cost(missing: list[Run]) -> float:
+def _cost(missing: list[Record]) -> float:
     """About how many seconds the runs take on this device, with a worker for each core of a CPU."""
     if not missing:
         return 0.0
-    run = missing[len(missing) // 2]
-    workers = os.cpu_count() if data.device(run.setting.device).type == "cpu" else 1
-    return _step_seconds(run) * run.setting.schedule.steps * len(missing) / workers
+    gpu = isinstance(missing[0], Run) and data.device(missing[0].setting.device).type == "cuda"
+    workers = 1 if gpu else min(os.cpu_count(), len(missing))
+    return missing[len(missing) // 2].seconds() * len(missing) / workers
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 @cache
@@ -313,11 +530,12 @@ def _source(provenance: list[dict], measured: int, seconds: float) -> str:
 
 
 def with_derived(frame: pd.DataFrame, *, smooth: int = SMOOTH) -> pd.DataFrame:
-    """The frame with what follows from its own rows: `smooth_accuracy` and the four quantities of the paper's Fig. 8.
+    """The frame with what follows from its own rows: `smooth_accuracy`, the quantities of Fig. 8, the bands of Fig. 4.
 
     smooth_accuracy: centred mean of train_accuracy over `smooth` logged steps. mean_step, variance_step: absolute
     change since the logged point before (the paper's "successive steps" are 100 apart). *_from_start: change since
-    the first.
+    the first. loss_low, loss_high, distance_low, distance_high, beta_max: smallest and largest over the paper's step
+    lengths. beta_max_short: the largest with ours, half as long as the paper's shortest, among them.
     """
     run = ["arm", "seed"]
     accuracy = frame[frame.quantity == "train_accuracy"].sort_values("step")
@@ -329,6 +547,13 @@ def with_derived(frame: pd.DataFrame, *, smooth: int = SMOOTH) -> pd.DataFrame:
         values = moment.groupby([*run, "layer"], dropna=False)["value"]
         derived.append(moment.assign(quantity=f"{name}_step", value=values.diff().abs()).dropna(subset="value"))
         derived.append(moment.assign(quantity=f"{name}_from_start", value=moment["value"] - values.transform("first")))
+    rows = frame[(frame.eta > 0) & frame.quantity.isin(["loss_along", "gradient_distance", "beta"])]
+    theirs = rows[~np.isclose(rows.eta, ETAS[0] * rows.lr)]
+    bands = {name: theirs[theirs.quantity == source] for name, (source, _) in BANDS.items()}
+    bands["beta_max_short"] = rows[rows.quantity == "beta"]
+    for name, each in bands.items():
+        values = each.groupby(["arm", "norm", "lr", "seed", "step"]).value.agg(BANDS.get(name, ("", "max"))[1])
+        derived.append(values.reset_index().assign(quantity=name))
     return pd.concat([frame, *derived], ignore_index=True)
 
 
@@ -369,22 +594,23 @@ def paper(figure: str) -> pd.DataFrame:
     """The paper's own curves of a figure, as a frame of the same columns, read point by point from v3's vector
     graphics.
 
-    The figure numbers are v3's: 1a, 1b, 2, 8. Accuracies become shares. Between listed points the curves are
-    straight, so they are filled in at the paper's own logging interval. Raises ValueError for a figure without
-    curves.
+    The figure numbers are v3's: 1a, 1b, 2, 3a, 3b, 4, 8, 10. Accuracies become shares; a band becomes two quantities.
+    Between listed points the curves are straight, so they are filled in at the paper's own logging interval. Raises
+    ValueError for a figure without curves.
     """
     curves = pd.read_csv(PAPER_CURVES, dtype={"figure": str})
-    curves = curves[(curves.figure == figure) & curves.value.notna()]
-    if curves.empty:
-        raise ValueError(f"no curves of figure {figure!r}: accepted are 1a, 1b, 2, 8")
-    every = 1000 if figure == "1b" else 100
+    curves = curves[curves.figure.str.fullmatch(f"{figure}[abc]?")]
+    if curves.empty or figure not in PAPER_FIGURES:
+        raise ValueError(f"no curves of figure {figure!r}: accepted are {', '.join(PAPER_FIGURES)}")
+    edges = [curves.assign(quantity=curves.quantity + f" {edge}", value=curves[edge]) for edge in ("min", "max")]
+    curves = pd.concat([curves, *edges]).dropna(subset="value")
     frames = []
     for (quantity, norm, lr, layer), curve in curves.groupby(["quantity", "norm", "lr", "layer"], dropna=False):
         name, unit = PAPER_QUANTITIES[quantity]
-        step = np.arange(curve.step.min(), curve.step.max() + 1, every)
+        step = np.arange(curve.step.min(), curve.step.max() + 1, PAPER_FIGURES[figure])
         value = np.interp(step, curve.step, curve.value) * unit
         arm = Arm(norm, lr, dose=float(norm == "noisy"))
         keys = {"arm": arm.name, "norm": norm, "lr": lr, "dose": arm.dose or np.nan, "layer": layer, "quantity": name}
         frames.append(pd.DataFrame({"step": step, "value": value}).assign(**keys))
     frame = pd.concat(frames, ignore_index=True).reindex(columns=COLUMNS)
-    return with_derived(frame, smooth=SMOOTH_PAPER) if figure in ("1a", "2") else frame
+    return with_derived(frame, smooth=SMOOTH_PAPER) if figure in ("1a", "2", "3a") else frame

@@ -19,8 +19,16 @@ ALLOWED = {
     "theory": {"seeds"},
     "folklore": {"seeds"},
     "train": {"data", "seeds"},
-    "presets": {"data", "models", "norms", "seeds", "train"},  # a setting is checked against all that it configures
-    "runs": {"data", "folklore", "models", "norms", "presets", "probes", "seeds", "theory", "train"},
+    "linear": {"data", "models", "norms", "seeds", "train"},
+    "presets": {
+        "linear",
+        "data",
+        "models",
+        "norms",
+        "seeds",
+        "train",
+    },  # a setting is checked against all that it configures
+    "runs": {"data", "folklore", "linear", "models", "norms", "presets", "probes", "seeds", "theory", "train"},
     "claims": set(),
     "plots": set(),
     "widgets": {"plots"},
