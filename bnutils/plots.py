@@ -1,7 +1,7 @@
 """Frame to Axes: colours, labels and style in one place. No statistics beyond mean and range, no files, no titles.
 
-Every normalizer has one colour and one line style everywhere: three colours of Okabe and Ito's palette and a plum that
-stays apart from them for the colour-blind too.
+Every normalizer has one colour and one line style everywhere: three colours of Okabe and Ito's palette and others that
+stay apart from them for the colour-blind too.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,9 +18,33 @@ from matplotlib.figure import Figure
 
 from bnutils.quantities import QUANTITIES
 
-NAMES = {"none": "Standard", "batch": "BatchNorm", "noisy": "noisy BatchNorm", "noisy_none": "Standard + noise"}
-COLORS = {"none": "#D55E00", "batch": "#0072B2", "noisy": "#009E73", "noisy_none": "#8C5A82"}
-DASHES = {"none": (), "batch": (4, 1.5), "noisy": (1, 1), "noisy_none": (5, 1.5, 1, 1.5)}
+NAMES = {
+    "none": "Standard",
+    "batch": "BatchNorm",
+    "noisy": "noisy BatchNorm",
+    "noisy_none": "Standard + noise",
+    "l1": "L1",
+    "l2": "L2",
+    "linf": "L-infinity",
+}
+COLORS = {
+    "none": "#D55E00",
+    "batch": "#0072B2",
+    "noisy": "#009E73",
+    "noisy_none": "#8C5A82",
+    "l1": "#2D1213",
+    "l2": "#487CFA",
+    "linf": "#2407F9",
+}
+DASHES = {
+    "none": (),
+    "batch": (4, 1.5),
+    "noisy": (1, 1),
+    "noisy_none": (5, 1.5, 1, 1.5),
+    "l1": (6, 2),
+    "l2": (2, 2),
+    "linf": (3, 1, 1, 1, 1, 1),
+}
 
 EMPTY = "no runs on record"
 
@@ -67,18 +91,18 @@ def label(norm: str, lr: float) -> str:
     return f"{NAMES[norm]}, {lr:g}"
 
 
-def curves(frame: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> Axes:
-    """A quantity over training: mean over seeds as a line and their range as a band, one line an arm.
+def curves(frame: pd.DataFrame, quantity: str, *, layer: int | None = None, ax: Axes | None = None) -> Axes:
+    """A quantity, of one layer where it has layers, over training: one line an arm, a band for the range of its seeds.
 
-    Colour and dashes tell the normalizer, thickness the learning rate. A diverged run ends where it diverged, with a
-    cross.
+    The line is the mean over seeds, on a logarithmic axis the geometric mean. Colour and dashes tell the normalizer,
+    thickness the learning rate. A diverged run ends where it diverged, with a cross.
     """
     ax = ax or plt.gca()
     rates = sorted(frame.lr.dropna().unique())
-    rows = frame[frame.quantity == quantity]
+    rows = _rows(frame, quantity, layer)
     for (lr, norm, _), arm in _ordered(rows).groupby(["lr", "norm", "arm"], observed=True):
         by_step = arm.groupby("step").value
-        mean, low, high = by_step.mean(), by_step.min(), by_step.max()
+        mean, low, high = _mean(arm, quantity), by_step.min(), by_step.max()
         wide = 1.4 + 1.4 * rates.index(lr)
         ax.plot(mean.index, mean, color=COLORS[norm], dashes=DASHES[norm], lw=wide, label=label(norm, lr))
         if arm.seed.nunique() > 1:
@@ -87,6 +111,98 @@ def curves(frame: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> Axe
         cross = {"marker": "x", "color": COLORS[end.norm], "clip_on": False}
         ax.plot(end.value, 0, transform=ax.get_xaxis_transform(), **cross)
     return _finish(ax, rows, "step", quantity)
+
+
+def _rows(frame: pd.DataFrame, quantity: str, layer: int | None) -> pd.DataFrame:
+    rows = frame[frame.quantity == quantity]
+    return rows if layer is None else rows[rows.layer == layer]
+
+
+def _mean(rows: pd.DataFrame, quantity: str) -> pd.Series:
+    """By step, the mean over seeds; the geometric one of what is drawn on a logarithmic axis."""
+    if QUANTITIES[quantity].scale == "linear":
+        return rows.groupby("step").value.mean()
+    with np.errstate(divide="ignore"):
+        return np.exp(np.log(rows.value).groupby(rows.step).mean())
+
+
+def overlay(paper: pd.DataFrame, quantity: str, *, layer: int | None = None, ax: Axes | None = None) -> Axes:
+    """The paper's own curves of a quantity over ours, in black: only where both are at one scale."""
+    ax = ax or plt.gca()
+    for norm, line in _ordered(_rows(paper, quantity, layer)).groupby("norm", observed=True):
+        ax.plot(line.step, line.value, color="black", dashes=DASHES[norm], lw=0.9, label=f"the paper's {NAMES[norm]}")
+    return ax
+
+
+def bands(frame: pd.DataFrame, low: str, high: str, *, paper: bool = False, ax: Axes | None = None) -> Axes:
+    """The area between two quantities over training, one an arm, each edge the geometric mean over seeds (Figs 4, 10).
+
+    With `paper` only the edges are drawn, in black.
+    """
+    ax = ax or plt.gca()
+    rows = frame[frame.quantity.isin([low, high])]
+    for (_, norm), arm in _ordered(rows).groupby(["lr", "norm"], observed=True):
+        edges = [_mean(arm[arm.quantity == name], name) for name in (low, high)]
+        style = {"color": "black", "lw": 0.7} if paper else {"color": COLORS[norm], "lw": 1.0}
+        name = f"the paper's {NAMES[norm]}" if paper else NAMES[norm]
+        for edge, words in zip(edges, (name if paper else None, None), strict=True):
+            ax.plot(edge.index, edge, dashes=DASHES[norm], label=words, **style)
+        if not paper:
+            ax.fill_between(edges[0].index, *edges, color=COLORS[norm], alpha=0.35, lw=0, label=name)
+    return _finish(ax, rows, "step", {"loss_low": "loss_along", "distance_low": "gradient_distance"}[low])
+
+
+def landscapes(*frames: pd.DataFrame, words: Sequence[str]) -> np.ndarray:
+    """The paper's Fig. 4 for each frame, a row each: losses along the gradient, distances of gradients, beta."""
+    columns = ("loss", "distance of gradients", "effective beta")
+    figure, axes = panels(*[[f"{word}: {column}" for column in columns] for word in words], height=2.6, width=10)
+    for row, frame in zip(np.atleast_2d(axes), frames, strict=True):
+        bands(frame, "loss_low", "loss_high", ax=row[0])
+        bands(frame, "distance_low", "distance_high", ax=row[1])
+        curves(frame, "beta_max", ax=row[2])
+    legend(figure)
+    return axes
+
+
+def along(frame: pd.DataFrame, step: int, quantity: str = "loss_along", *, ax: Axes | None = None) -> Axes:
+    """A quantity against the step length along the gradient, at one step of training: one thin line a seed."""
+    ax = ax or plt.gca()
+    rows = frame[(frame.quantity == quantity) & (frame.step == step)]
+    for (norm, _), line in _ordered(rows).groupby(["norm", "seed"], observed=True):
+        line = line.sort_values("eta")
+        style = {"color": COLORS[norm], "dashes": DASHES[norm], "marker": "o", "ms": 3, "lw": 1.2}
+        ax.plot(line.eta, line.value, label=NAMES[norm], **style)
+    return _finish(ax, rows, r"step length $\eta$", quantity)
+
+
+def walk_along(frame: pd.DataFrame, step: int) -> Figure:
+    """Loss, distance of gradients and beta against the step length at one step, on axes that hold for all steps."""
+    quantities = ("loss_along", "gradient_distance", "beta")
+    figure, axes = panels([f"step {step}"] * 3, height=3.0, width=10)
+    for ax, quantity in zip(axes, quantities, strict=True):
+        along(frame, step, quantity, ax=ax)
+        values = frame[(frame.quantity == quantity) & np.isfinite(frame.value) & (frame.value > 0)].value
+        if len(values):
+            ax.set_ylim(values.min() / 1.3, values.max() * 1.3)
+    legend(figure)
+    return figure
+
+
+VARIANTS = {"beta_float32": "32 bits", "beta_float64": "64 bits", "beta_smooth": "64 bits, no kinks"}
+
+
+def step_lengths(frame: pd.DataFrame, *, norm: str, step: int, ax: Axes | None = None) -> Axes:
+    """Beta against the step length in 32 bits, in 64, and in 64 without kinks: geometric mean and range over seeds."""
+    ax = ax or plt.gca()
+    rows = frame[(frame.norm == norm) & (frame.step == step) & frame.quantity.isin(VARIANTS)]
+    tones = sns.dark_palette(COLORS[norm], 4, reverse=True)
+    for (name, words), tone, marker in zip(VARIANTS.items(), tones, "os^", strict=False):
+        values = rows[rows.quantity == name].groupby("eta").value
+        middle = values.agg(lambda value: np.exp(np.log(value).mean()))
+        ax.plot(middle.index, middle, color=tone, marker=marker, ms=4, lw=1.3, label=f"{NAMES[norm]}, {words}")
+        ax.fill_between(middle.index, values.min(), values.max(), color=tone, alpha=0.15, lw=0)
+    ax.set_xscale("log")
+    return _finish(ax, rows, r"step length $\eta$", "beta")
 
 
 def _ordered(rows: pd.DataFrame) -> pd.DataFrame:

@@ -56,10 +56,10 @@ QUANTITIES: dict[str, Quantity] = {
     "gradient_distance": Quantity(r"$\|g(\theta-\eta g)-g\|$", "distance of gradients", "", "Figs 4b, 11", scale="log"),
     "gradient_cosine": Quantity(r"$\cos(g(\theta-\eta g),g)$", "cosine along the gradient", "", "ours"),
     "beta": Quantity(r"$\beta(\eta)$", "effective smoothness at one step length", "", "Fig. 4c", scale="log"),
-    "loss_low": Quantity("", "loss along the gradient", "", "Fig. 4a, lower edge", scale="log"),
-    "loss_high": Quantity("", "loss along the gradient", "", "Fig. 4a, upper edge", scale="log"),
-    "distance_low": Quantity("", "distance of gradients", "", "Fig. 4b, lower edge", scale="log"),
-    "distance_high": Quantity("", "distance of gradients", "", "Fig. 4b, upper edge", scale="log"),
+    "loss_low": Quantity("", "lowest loss along the gradient", "", "Fig. 4a, lower edge", scale="log"),
+    "loss_high": Quantity("", "highest loss along the gradient", "", "Fig. 4a, upper edge", scale="log"),
+    "distance_low": Quantity("", "smallest distance of gradients", "", "Fig. 4b, lower edge", scale="log"),
+    "distance_high": Quantity("", "largest distance of gradients", "", "Fig. 4b, upper edge", scale="log"),
     "beta_max": Quantity(r"$\max_\eta\beta(\eta)$", "effective smoothness", "", "Fig. 4c", scale="log"),
     "beta_max_short": Quantity(
         r"$\max_\eta\beta(\eta)$", "effective smoothness, shorter probe added", "", "ours, after Fig. 4c", scale="log"

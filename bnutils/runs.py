@@ -547,7 +547,8 @@ def with_derived(frame: pd.DataFrame, *, smooth: int = SMOOTH) -> pd.DataFrame:
         values = moment.groupby([*run, "layer"], dropna=False)["value"]
         derived.append(moment.assign(quantity=f"{name}_step", value=values.diff().abs()).dropna(subset="value"))
         derived.append(moment.assign(quantity=f"{name}_from_start", value=moment["value"] - values.transform("first")))
-    rows = frame[(frame.eta > 0) & frame.quantity.isin(["loss_along", "gradient_distance", "beta"])]
+    rows = frame.astype({"eta": float, "lr": float})
+    rows = rows[(rows.eta > 0) & frame.quantity.isin(["loss_along", "gradient_distance", "beta"])]
     theirs = rows[~np.isclose(rows.eta, ETAS[0] * rows.lr)]
     bands = {name: theirs[theirs.quantity == source] for name, (source, _) in BANDS.items()}
     bands["beta_max_short"] = rows[rows.quantity == "beta"]

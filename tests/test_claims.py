@@ -170,6 +170,35 @@ def unstable(ratio):
     return frame(*noisy, *(moving("none", layer, 1.0, 1.0, 1.0) for layer in (2, 9, 12, 13)))
 
 
+def steady(lr, layer=pd.NA, eta=np.nan, **values):
+    """Three runs each of Standard and BatchNorm in which quantities stay at (Standard's value, BatchNorm's)."""
+    pairs = [
+        (name, norm, at) for name, both in values.items() for norm, at in zip(("none", "batch"), both, strict=True)
+    ]
+    runs_of_both = [
+        rows(norm, lr, at, quantity=name, seed=seed, layer=layer) for name, norm, at in pairs for seed in range(3)
+    ]
+    return [each.assign(eta=eta) for each in runs_of_both]
+
+
+def shifting(v):
+    """BatchNorm's cosines higher by v and its distances smaller by 2^(10 v)."""
+    values = {"shift_cosine": (0.5, 0.5 + v), "shift_l2": (1.0, 2 ** (-10 * v))}
+    return frame(*(steady(lr, layer, **values) for lr in (0.1, 0.01) for layer in (5, 10)))
+
+
+def turning(standard, batch):
+    """Cosines of the deep linear network, alike at both rates and layers."""
+    parts = [steady(lr, layer, shift_cosine=(standard, batch)) for lr in (1e-6, 1e-7) for layer in (9, 17)]
+    return frame(*parts)
+
+
+def rough(v, lr=0.1):
+    """The landscape of Standard v times as wide, unpredictable and steep as BatchNorm's."""
+    bands = {"loss_low": (1.0, 1.0), "loss_high": (1.0 + v, 2.0), "distance_low": (0.1, 0.1)}
+    return frame(steady(lr, distance_high=(v, 1.0), beta_max=(v, 1.0), **bands))
+
+
 # for each claim, frames by the value that its criterion bounds; values that satisfy it and values that do not
 CRITERIA = {
     "speed": (lambda v: frame(arriving("none", 0.1, *[v] * 3), arriving("batch", 0.1, *[200] * 3)), [310], [290]),
@@ -195,6 +224,25 @@ CRITERIA = {
         [210, 240],  # 240: nearer to BatchNorm on a linear scale
     ),
     "noisy_stability": (unstable, [1.05], [0.95]),
+    "shift": (shifting, [0.09, -0.5], [0.11]),
+    "linear_shift_standard": (lambda v: turning(v, 0.0), [0.91], [0.89, -0.9]),
+    "linear_shift_batch": (lambda v: turning(1.0, v), [0.29, -0.29], [0.31, -0.31]),
+    "loss_range": (rough, [2.1], [1.9]),
+    "predictiveness": (rough, [2.1], [1.9]),
+    "two_orders": (rough, [31], [29]),
+    "smoothness": (rough, [1.1], [0.9]),
+    "random_directions": (
+        lambda v: frame(steady(0.1, eta=0.1, random_distance=(v, 1.0), random_beta=(v, 1.0))),
+        [1.1],
+        [0.9],
+    ),
+    "linear_landscape": (lambda v: rough(v, lr=1e-6), [11], [9]),
+    "saturation": (
+        lambda v: frame(steady(0.1, beta_max=(20 * v,) * 2, beta_max_short=(40 * v * v,) * 2)),
+        [1.04, 0.96],
+        [1.15, 0.85],
+    ),
+    "edge_of_stability": (lambda v: frame(steady(1e-6, eta=1e-6, beta=(v * 1e6,) * 2)), [1.9, 2.1], [1.7, 2.3]),
     "noise_alone": (lambda v: frame(ending("noisy_none", 0.1, *[v] * 3)), [0.19], [0.21]),
 }
 
@@ -432,6 +480,33 @@ def test_the_papers_value_stands_beside_ours(name, figure, values):
     assert "the paper&#x27;s curve" in verdict._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("name", "figure", "values"),
+    [
+        ("linear_shift_standard", "3b", [0.87, -0.9, 1.0, 1.0]),
+        ("smoothness", "4", [1.2, 1.0]),
+        ("predictiveness", "4", [3.0, 2.2]),
+        ("edge_of_stability", "10", []),  # it draws the largest beta, not that at the learning rate
+    ],
+)
+def test_the_papers_gradients_stand_beside_ours(name, figure, values):
+    """Figs 3b and 4: means over training and ratios of medians, to about a tenth."""
+    verdict = claims.judge(name, rough(1.0), setting=PAPER, paper=runs.paper(figure))
+    shown = [float(re.match(r"-?[\d.]+", cell)[0]) for cell in verdict.parts["the paper's curve"] if cell]
+    assert shown == pytest.approx(values, abs=0.4 if figure == "4" else 0.06)
+
+
+def test_the_papers_bands_are_the_papers_numbers():
+    """Fig. 4, medians between steps 1000 and 3000, and the first point of Fig. 10b."""
+    four = runs.paper("4").query("1000 < step <= 3000").groupby(["norm", "quantity"]).value.median()
+    assert four["none", "distance_high"] == pytest.approx(86.2, rel=0.02)
+    assert four["batch", "distance_low"] == pytest.approx(15.3, rel=0.02)
+    assert four["none", "loss_high"] - four["none", "loss_low"] == pytest.approx(2.51, rel=0.2)
+    assert four["batch", "beta_max"] == pytest.approx(19.5, rel=0.01)
+    ten = runs.paper("10").set_index(["norm", "quantity", "step"]).value
+    assert ten["none", "beta_max", 100] == pytest.approx(1.2e15, rel=0.05)
+
+
 def test_a_value_that_the_paper_does_not_show_has_no_column():
     """The movement of all units of a layer: no figure has it."""
     verdict = claims.judge("stability", stable(1.0), setting=PAPER, paper=runs.paper("1a"))
@@ -439,7 +514,7 @@ def test_a_value_that_the_paper_does_not_show_has_no_column():
 
 
 def test_the_papers_curves_keep_the_one_schema():
-    for figure in ("1a", "1b", "2", "8"):
+    for figure in runs.PAPER_FIGURES:
         assert list(runs.paper(figure).columns) == runs.COLUMNS
-    with pytest.raises(ValueError, match=r"no curves of figure '3': accepted are 1a, 1b, 2, 8$"):
+    with pytest.raises(ValueError, match=r"no curves of figure '3': accepted are 1a, 1b, 2, 3a, 3b, 4, 8, 10$"):
         runs.paper("3")

@@ -95,11 +95,26 @@ def test_deep_linear_network_is_a_product_of_matrices():
 
 
 def test_deep_linear_network_can_normalize_its_last_layer():
-    def last(norm_last: bool) -> nn.Module:
-        setting = models.DeepLinear(norm_last=norm_last)
+    def last(words: str) -> nn.Module:
+        setting = models.DeepLinear(last=words)
         return setting.build(partial(norms.make, "batch"), generator=torch.Generator())[-1].norm
 
-    assert isinstance(last(False), nn.Identity) and isinstance(last(True)[0], nn.BatchNorm1d)
+    assert isinstance(last("nothing"), nn.Identity)
+    assert isinstance(last("affine")[0], nn.BatchNorm1d) and last("affine")[0].weight.requires_grad
+    assert isinstance(last("norm")[0], nn.BatchNorm1d) and not last("norm")[0].weight.requires_grad
+
+
+def test_smoothed_network_has_no_kinks_and_tends_to_the_one_given():
+    """Softplus and log-sum-exp in closed form; the output nears the original's as they sharpen."""
+    network = build("batch", width=1 / 16).double()
+    x = torch.randn(8, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    outputs = {sharpness: models.smoothed(network, sharpness=sharpness)(x) for sharpness in (10.0, 1e3, 1e5)}
+    errors = [(output - network(x)).abs().max().item() for output in outputs.values()]
+    assert errors[0] > errors[1] > errors[2] and errors[2] < 1e-3
+    kinds = {type(module) for module in models.smoothed(network, sharpness=10.0).modules()}
+    assert not kinds & {nn.ReLU, nn.MaxPool2d} and {nn.ReLU, nn.MaxPool2d} <= {type(m) for m in network.modules()}
+    a = torch.randn(1, 1, 2, 2, dtype=torch.float64)
+    torch.testing.assert_close(models.SmoothMaxPool(3.0)(a).squeeze(), (3 * a).exp().sum().log() / 3)
 
 
 def test_unknown_depth_and_width_are_named():

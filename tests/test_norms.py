@@ -137,5 +137,46 @@ def test_noisy_is_batch_then_noise():
 
 
 def test_unknown_norm_is_named():
-    with pytest.raises(ValueError, match=r"^unknown norm 'bacth': accepted are none, batch, noisy, noisy_none$"):
+    with pytest.raises(
+        ValueError, match=r"^unknown norm 'bacth': accepted are none, batch, noisy, noisy_none, l1, l2, linf$"
+    ):
         norms.make("bacth", 5, layer=1, spatial=False)
+
+
+SIZES = {
+    "l1": lambda unit: unit.abs().mean(),
+    "l2": lambda unit: unit.square().mean().sqrt(),
+    "linf": lambda unit: unit.abs().max(),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("shape", [(16, 3), (8, 3, 4, 4)])
+def test_lp_is_the_papers_words_by_hand(name, shape):
+    """Subtract the mean of each unit, divide by the average lp norm of what was there before; gamma, beta after."""
+    a = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 1
+    layer = norms.make(name, 3, layer=1, spatial=len(shape) == 4).double()
+    with torch.no_grad():
+        layer[0].weight.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        layer[0].bias.copy_(torch.tensor([0.0, 0.5, 1.0]))
+    out = layer(a)
+    for unit in range(3):
+        values = a[:, unit]
+        expected = (values - values.mean()) / SIZES[name](values) * (unit + 1) + unit / 2
+        torch.testing.assert_close(out[:, unit], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_l2_of_centred_units_is_batch_normalization():
+    a = torch.randn(16, 3, dtype=torch.float64)
+    a -= a.mean(0)
+    ours, theirs = (norms.make(name, 3, layer=1, spatial=False).double()(a) for name in ("l2", "batch"))
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_lp_in_eval_mode_uses_what_it_saw(name):
+    a = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 + 1
+    layer = norms.make(name, 3, layer=1, spatial=True)
+    for _ in range(200):
+        trained = layer(a)
+    torch.testing.assert_close(layer.eval()(a), trained, rtol=1e-3, atol=1e-3)

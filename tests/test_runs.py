@@ -206,5 +206,5 @@ def test_paper_curves_are_the_papers_numbers():
     np.testing.assert_allclose(moved, [0.032, 0.065, 0.013], rtol=0.05)
     accuracy = runs.paper("1a").query("quantity == 'train_accuracy'").value
     np.testing.assert_allclose(accuracy * 128, (accuracy * 128).round(), atol=0.02)
-    with pytest.raises(ValueError, match=r"^no curves of figure '99': accepted are 1a, 1b, 2, 8$"):
+    with pytest.raises(ValueError, match=r"^no curves of figure '99': accepted are 1a, 1b, 2, 3a, 3b, 4, 8, 10$"):
         runs.paper("99")
