@@ -15,7 +15,7 @@ help:
 	@echo "make test       the checks: style, package, chapters, site"
 	@echo "make test-slow  the whole book at the default preset from an empty cache, with time and memory"
 	@echo "make paper      measure and record the paper's own setting (a GPU, hours)"
-	@echo "make bench      what a training step costs, as ratios, kept in benchmarks/"
+	@echo "make bench      what steps and probes cost, as ratios, kept in benchmarks/"
 	@echo "make readme     write the last build's figure and verdicts into README.md"
 	@echo "make clean      remove _build; measured runs stay"
 
@@ -40,6 +40,7 @@ paper: $(VENV)
 bench: $(VENV)
 	.venv/bin/python benchmarks/steps.py
 	.venv/bin/python benchmarks/probes.py
+	.venv/bin/python benchmarks/linear.py
 
 readme: $(VENV)
 	.venv/bin/python book/readme.py

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,7 @@ class Linear:
             if not isinstance(value, int) or value < low:
                 raise ValueError(f"linear {name} is {value!r}: accepted is a whole number of at least {low}")
         for name in ("variance_x", "variance_A", "share"):
-            if not getattr(self, name) > 0:
+            if not isinstance(getattr(self, name), Real) or not getattr(self, name) > 0:
                 raise ValueError(f"linear {name} is {getattr(self, name)!r}: accepted is a number above 0")
         if len(set(self.seeds)) < max(2, len(self.seeds)):
             raise ValueError(f"linear seeds {self.seeds!r}: accepted are two or more different ones, for a spread")

@@ -165,15 +165,26 @@ def get(
     steps: int | None = None,
     seeds: int | None = None,
     lrs: Sequence[float] | None = None,
+    slow_lr: float | None = None,
     doses: Sequence[float] | None = None,
+    variances: Sequence[float] | None = None,
+    linear_steps: int | None = None,
+    linear_seeds: int | None = None,
     minutes: float | None = None,
 ) -> Setting:
-    """The preset `name`, with what is not None changed. Raises ValueError, in one line, for what is not accepted."""
+    """The preset `name`, with what is not None changed. Raises ValueError, in one line, for what is not accepted.
+
+    variances, of x and of A, linear_steps and linear_seeds are of the deep linear network.
+    """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: accepted are {', '.join(PRESETS)}")
     preset = PRESETS[name]
-    if seeds is not None and (not isinstance(seeds, int) or seeds < 2):
-        raise ValueError(f"{seeds!r} seeds: accepted are two or more, since every verdict needs a spread")
+    for count in (seeds, linear_seeds):
+        if count is not None and (not isinstance(count, int) or count < 2):
+            raise ValueError(f"{count!r} seeds: accepted are two or more, since every verdict needs a spread")
+    if variances is not None and (not isinstance(variances, list | tuple) or len(variances) != 2):
+        raise ValueError(f"variances is {variances!r}: accepted are two numbers in a list, of x and of A")
+    x, A = variances or (preset.linear.variance_x, preset.linear.variance_A)
     for what, values, accepted in (("lrs", lrs, "two or more numbers"), ("doses", doses, "numbers")):
         if values is not None and not isinstance(values, list | tuple):
             raise ValueError(f"{what} is {values!r}: accepted are {accepted} in a list")
@@ -185,6 +196,14 @@ def get(
         schedule=preset.schedule if steps is None else replace(preset.schedule, steps=steps),
         seeds=preset.seeds if seeds is None else tuple(range(seeds)),
         lrs=preset.lrs if lrs is None else tuple(lrs),
+        slow_lr=preset.slow_lr if slow_lr is None else slow_lr,
+        linear=replace(
+            preset.linear,
+            variance_x=x,
+            variance_A=A,
+            steps=preset.linear.steps if linear_steps is None else linear_steps,
+            seeds=preset.linear.seeds if linear_seeds is None else tuple(range(linear_seeds)),
+        ),
         doses=preset.doses if doses is None else tuple(doses),
         minutes=preset.minutes if minutes is None else minutes,
     )

@@ -565,6 +565,8 @@ def at_dose(frame: pd.DataFrame, dose: float) -> pd.DataFrame:
 
 def plan(setting: Setting, name: str) -> pd.DataFrame:
     """What an experiment varies (scientific), repeats over (nuisance) and holds (fixed), here and in preset `paper`."""
+    if name == "linear":
+        return _plan_linear(setting)
     scientific, nuisance, fixed = {}, {}, {}
     for where, each in {"here": setting, "at the paper's scale": PRESETS["paper"]}.items():
         arms, vgg = each.arms(name), each.vgg
@@ -582,10 +584,55 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
             "layers drawn": ", ".join(map(str, each.layers(name))),
             "activations probed every": f"{each.schedule.probe_every} steps",
         }
+        if name in ("shift", "landscape", "mistakes"):
+            del fixed[where]["activations probed every"]
+            fixed[where]["gradients probed every"] = f"{each.schedule.gradient_every} steps"
+        if not each.layers(name):
+            del fixed[where]["layers drawn"]
     missing = [run for run in _wanted(setting, name) if not run.path.exists()]
     fixed["here"]["device"] = str(data.device(setting.device))
     fixed["here"]["runs"] = f"{len(_wanted(setting, name))}"
     fixed["here"]["cost of those not kept yet"] = _duration(_cost(missing))
+    return _table(scientific, nuisance, fixed)
+
+
+def _plan_linear(setting: Setting) -> pd.DataFrame:
+    lin, wanted = setting.linear, _wanted(setting, "linear")
+    missing = [run for run in wanted if not run.path.exists()]
+    here, theirs = "here", "in the paper"
+    share = f"{lin.share:g} x the sum of squares over samples"
+    rates = ", ".join(f"{lr:g}" for lr in lin.lrs)
+    scientific = {where: {"normalizer": "none, batch", "learning rate": rates} for where in (here, theirs)}
+    nuisance = {here: {"seed (weights, data)": f"{len(lin.seeds)}"}, theirs: {"seed (weights, data)": "1"}}
+    fixed = {
+        here: {
+            "network": f"{lin.net.depth} matrices of {lin.net.features} x {lin.net.features}, no non-linearity",
+            "samples, full batch": f"{lin.samples:,}",
+            "steps": f"{lin.steps:,}",
+            "probed every": f"{lin.probe_every} steps",
+            "loss": share,
+            "variance of x, of A": f"{lin.variance_x:g}, {lin.variance_A:g}",
+            "after the last matrix": {"nothing": "nothing", "norm": "normalizer", "affine": "normalizer, gamma, beta"}[
+                lin.net.last
+            ],
+            "device": "cpu, float64",
+            "runs": f"{len(wanted)}, each with all its seeds",
+            "cost of those not kept yet": _duration(_cost(missing)),
+        },
+        theirs: {
+            "network": "25 matrices of 10 x 10, no non-linearity",
+            "samples, full batch": "1,000",
+            "steps": "10,000",
+            "probed every": "50 steps",
+            "loss": "not stated",
+            "variance of x, of A": "not stated",
+            "after the last matrix": "not stated",
+        },
+    }
+    return _table(scientific, nuisance, fixed)
+
+
+def _table(scientific: dict, nuisance: dict, fixed: dict) -> pd.DataFrame:
     kinds = {"scientific": scientific, "nuisance": nuisance, "fixed": fixed}
     table = pd.concat([pd.DataFrame(kinds[kind]).assign(kind=kind) for kind in kinds])
     return table.fillna("").rename_axis("parameter")
