@@ -109,6 +109,13 @@ def late(frame: pd.DataFrame, quantity: str, norm: str, lr: float) -> pd.Series:
     return rows.groupby("seed").value.median()
 
 
+def learning(frame: pd.DataFrame, *, low: float = 0.2, high: float = 0.99) -> pd.DataFrame:
+    """The rows of each run at steps where its own smoothed training accuracy lies between `low` and `high`."""
+    run = ["arm", "seed", "step"]
+    accuracy = frame[(frame.quantity == "smooth_accuracy") & frame.value.between(low, high)][run].drop_duplicates()
+    return frame.merge(accuracy, on=run)
+
+
 def log2_ratio(slow: pd.Series, fast: pd.Series) -> pd.Series:
     """log2(slow / fast), paired by seed: 1 is twice."""
     return np.log2(slow / fast)
@@ -664,3 +671,33 @@ def benefit(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
         row = {"dose": dose, "speedup": 2 ** ratio.mean(), "low": 2**low, "high": 2**high}
         rows.append(row | {"helps": helps, "arrived": there, "runs": ratio.count()})
     return pd.DataFrame(rows)
+
+
+# ---- ours against the paper's curves -------------------------------------------------------------------------------
+
+
+def residuals(frame: pd.DataFrame, paper: pd.DataFrame, quantity: str, by: list[str], *, steps: range) -> pd.DataFrame:
+    """How far the paper's curves of a positive quantity lie from our runs, on a logarithmic scale.
+
+    At each step r = log(paper) - mean over seeds of log(ours). Columns, for each group of `by`: typical, exp of the
+    root mean square of r; worst, exp of the largest |r|; inside, the share of the paper's points in the 95 % t
+    prediction interval for one more run; points, how many there are. Sorted from near to far.
+    """
+    keys = ["norm", "lr", "step"]
+    ours = frame[(frame.quantity == quantity) & frame.step.isin(steps)]
+    ours = ours.assign(log=np.log(ours.value)).groupby([*dict.fromkeys([*by, *keys])]).log.agg(["mean", "std", "count"])
+    theirs = paper[paper.quantity == quantity].set_index(keys).value
+    both = ours.reset_index().join(np.log(theirs).rename("paper"), on=keys).dropna(subset="paper")
+    reach = stats.t.ppf(0.975, both["count"] - 1) * both["std"] * np.sqrt(1 + 1 / both["count"])
+    both["r"] = both.paper - both["mean"]
+    both["inside"] = both.r.abs() <= reach
+    groups = both.groupby(by)
+    table = pd.DataFrame(
+        {
+            "typical": groups.r.agg(lambda r: np.exp(np.sqrt((r**2).mean()))),
+            "worst": groups.r.agg(lambda r: np.exp(r.abs().max())),
+            "inside": groups.inside.mean(),
+            "points": groups.r.count(),
+        }
+    )
+    return table.sort_values("typical").reset_index()

@@ -307,7 +307,7 @@ def fit(setting: Linear) -> pd.DataFrame:
     """
     frames, plain = [], {}
     for choice in progress(choices(setting), unit="choice"):
-        short = replace(choice, steps=FITTED)
+        short = replace(choice, steps=min(FITTED, setting.steps))
         for norm, lr in product(("none", "batch"), setting.lrs):
             same = (choice.variance_x, choice.variance_A, choice.share, lr)  # without a normalizer `last` says nothing
             if norm == "none" and same in plain:

@@ -134,6 +134,15 @@ def overlay(paper: pd.DataFrame, quantity: str, *, layer: int | None = None, ax:
     return ax
 
 
+def reference(value: float, words: str, *, ax: Axes) -> Axes:
+    """A grey line at a value that the text predicts, with its words."""
+    ax.axhline(value, color="0.45", lw=1.0, zorder=0)
+    ax.text(
+        0.99, value, words, transform=ax.get_yaxis_transform(), ha="right", va="bottom", fontsize="small", color="0.3"
+    )
+    return ax
+
+
 def bands(frame: pd.DataFrame, low: str, high: str, *, paper: bool = False, ax: Axes | None = None) -> Axes:
     """The area between two quantities over training, one an arm, each edge the geometric mean over seeds (Figs 4, 10).
 
@@ -162,6 +171,53 @@ def landscapes(*frames: pd.DataFrame, words: Sequence[str]) -> np.ndarray:
         curves(frame, "beta_max", ax=row[2])
     legend(figure)
     return axes
+
+
+def shift_panels(*frames: pd.DataFrame, words: Sequence[str], layers: Sequence[Sequence[int]]) -> np.ndarray:
+    """The paper's Fig. 3a at one learning rate, a row for each frame and its two layers: distance, cosine, cosine."""
+    kinds = [("shift_l2", 0), ("shift_cosine", 0), ("shift_cosine", 1)]
+    rows = [[f"{who}, layer {pair[place]}" for _, place in kinds] for who, pair in zip(words, layers, strict=True)]
+    figure, axes = panels(*rows, height=2.5, width=10)
+    for row, frame, pair in zip(np.atleast_2d(axes), frames, layers, strict=True):
+        for ax, (quantity, place) in zip(row, kinds, strict=True):
+            curves(frame, quantity, layer=pair[place], ax=ax)
+            _cosines(ax, quantity)
+    legend(figure)
+    return axes
+
+
+def linear_panels(frame: pd.DataFrame, paper: pd.DataFrame, *, layers: Sequence[int]) -> np.ndarray:
+    """The paper's Fig. 3b, a row for each learning rate, its curves over ours: loss, distance, cosine, cosine."""
+    first, second = layers[0], layers[-1]
+    kinds = [("squared_error", None), ("shift_l2", first), ("shift_cosine", first), ("shift_cosine", second)]
+    rates = sorted(frame.lr.unique(), reverse=True)
+    rows = [[f"{lr:g}: " + (f"layer {layer}" if layer else "loss") for _, layer in kinds] for lr in rates]
+    figure, axes = panels(*rows, height=2.6, width=11)
+    for row, lr in zip(np.atleast_2d(axes), rates, strict=True):
+        for ax, (quantity, layer) in zip(row, kinds, strict=True):
+            curves(frame[frame.lr == lr], quantity, layer=layer, ax=ax)
+            overlay(paper[np.isclose(paper.lr, lr, atol=0)], quantity, layer=layer, ax=ax)
+            _cosines(ax, quantity)
+    legend(figure)
+    return axes
+
+
+def shift_measure(frame: pd.DataFrame, quantity: str, *, layers: Sequence[int]) -> Figure:
+    """One measure of covariate shift, a panel for each layer and learning rate."""
+    rates = sorted(frame.lr.dropna().unique(), reverse=True)
+    cases = list(product(rates, layers)) or [(0.0, layer) for layer in layers]
+    figure, axes = panels([f"{lr:g}, layer {layer}" for lr, layer in cases], height=2.7, width=11)
+    for ax, (lr, layer) in zip(axes, cases, strict=True):
+        curves(frame[frame.lr == lr], quantity, layer=layer, ax=ax)
+        _cosines(ax, quantity)
+    legend(figure)
+    return figure
+
+
+def _cosines(ax: Axes, quantity: str) -> None:
+    """All that a cosine can be, and no more."""
+    if quantity.endswith("cosine"):
+        ax.set_ylim(-1.05, 1.05)
 
 
 def along(frame: pd.DataFrame, step: int, quantity: str = "loss_along", *, ax: Axes | None = None) -> Axes:

@@ -231,7 +231,7 @@ class GradientProbe:
     Step lengths are `ETAS` in units of the learning rate; `loss_along` also has the loss at the point itself, eta 0.
     """
 
-    passes = 13
+    passes = 14
 
     def __init__(self, *, lr: float, layers: Iterable[int]):
         self.lr, self.layers = lr, tuple(layers)
@@ -257,7 +257,7 @@ class StepLengthProbe:
     """Rows about beta as a function of eta: on a fine grid, also in float64 and without kinks; and along a random
     direction as long as the gradient."""
 
-    passes = 90
+    passes = 130
 
     def __init__(self, *, lr: float, seed: int):
         self.lr, self.seed, self.looks = lr, seed, 0

@@ -51,6 +51,11 @@ REFUSED = [
     (lambda: models.VGG(width=float("nan")), "width nan", "accepted is 1/64 or more"),
     (lambda: train.Schedule(8, 0, 4, 2, 4), "probe_every is 0", "accepted is a whole number of at least 1"),
     (lambda: train.Schedule(8, 2, 4, -1, 4), "test_every is -1", "accepted is a whole number of at least 1"),
+    (lambda: presets.get("smoke", slow_lr=0), "learning rate 0", "accepted is a number above 0"),
+    (lambda: presets.get("smoke", variances=1), "variances is 1", "accepted are two numbers in a list, of x and of A"),
+    (lambda: presets.get("smoke", variances=[1, "a"]), "linear variance_A is 'a'", "accepted is a number above 0"),
+    (lambda: presets.get("smoke", linear_steps=0), "linear steps is 0", "accepted is a whole number of at least 1"),
+    (lambda: presets.get("smoke", linear_seeds=1), "1 seeds", "accepted are two or more"),
     (lambda: SMOKE.arms("landscapes"), "experiment 'landscapes'", "accepted are " + ", ".join(presets.LAYERS)),
 ]
 
