@@ -17,7 +17,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         setting = presets.get(given.preset, dataset=given.dataset, device=given.device)
-        for name in presets.LAYERS:
+        for name in presets.EXPERIMENTS:
             print(name + ":", runs.experiment(setting, name, limit=False).attrs["source"])
     except (ValueError, OSError) as error:
         parser.exit(2, f"{error}\n")

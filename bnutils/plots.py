@@ -150,10 +150,10 @@ def bands(frame: pd.DataFrame, low: str, high: str, *, paper: bool = False, ax: 
     """
     ax = ax or plt.gca()
     rows = frame[frame.quantity.isin([low, high])]
-    for (_, norm), arm in _ordered(rows).groupby(["lr", "norm"], observed=True):
+    for (lr, norm), arm in _ordered(rows).groupby(["lr", "norm"], observed=True):
         edges = [_mean(arm[arm.quantity == name], name) for name in (low, high)]
         style = {"color": "black", "lw": 0.7} if paper else {"color": COLORS[norm], "lw": 1.0}
-        name = f"the paper's {NAMES[norm]}" if paper else NAMES[norm]
+        name = f"the paper's {NAMES[norm]}" if paper else label(norm, lr)
         for edge, words in zip(edges, (name if paper else None, None), strict=True):
             ax.plot(edge.index, edge, dashes=DASHES[norm], label=words, **style)
         if not paper:

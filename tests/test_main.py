@@ -38,15 +38,17 @@ def test_record_measures_every_experiment_and_says_where_from():
     run, folder = recorded()
     assert (run.returncode, run.stderr) == (0, "")
     lines = run.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines] == list(presets.LAYERS)
+    assert [line.split(":")[0] for line in lines] == list(presets.EXPERIMENTS)
     setting, before = presets.get("smoke"), set()
-    for experiment, line in zip(presets.LAYERS, lines, strict=True):
+    for experiment, line in zip(presets.LAYERS, lines[: len(presets.LAYERS)], strict=True):
         arms = set(setting.arms(experiment))
         counts = [len(setting.seeds) * len(each) for each in (arms, arms - before, arms & before)]
         said = r"{}: {} runs of preset smoke on digits: {} measured now in .*, {} read from .* torch .*\."
         assert re.fullmatch(said.format(experiment, *counts), line)
         before |= arms
-    assert len(list(Path(folder.name, "runs").iterdir())) == len(setting.seeds) * len(before)
+    for line, count in zip(lines[len(presets.LAYERS) :], (4, 1), strict=True):
+        assert f"{count} runs of preset smoke on Gaussian data: {count} measured now" in line
+    assert len(list(Path(folder.name, "runs").iterdir())) == len(setting.seeds) * len(before) + 5
 
 
 def test_record_measures_nothing_twice(monkeypatch, capsys):
@@ -54,7 +56,7 @@ def test_record_measures_nothing_twice(monkeypatch, capsys):
     monkeypatch.setenv("BNUTILS_CACHE", folder.name)
     kept = {path: path.stat().st_mtime_ns for path in Path(folder.name, "runs").iterdir()}
     assert main(monkeypatch, "record", "smoke", "--device", "cpu") == 0
-    assert capsys.readouterr().out.count(": 0 measured now") == len(presets.LAYERS)
+    assert capsys.readouterr().out.count(": 0 measured now") == len(presets.EXPERIMENTS)
     assert kept == {path: path.stat().st_mtime_ns for path in Path(folder.name, "runs").iterdir()}
 
 

@@ -150,10 +150,10 @@ def test_a_killed_process_leaves_whole_runs_and_no_workers(cache):
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert workers and not alive
     kept = list(cache.glob("*.parquet"))
-    assert 0 < len(kept) < 18 and all(len(runs.load(path)) for path in kept)
+    assert 0 < len(kept) < 23 and all(len(runs.load(path)) for path in kept)
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     measured = sum(int(count) for count in re.findall(r"(\d+) measured now", out))
-    assert measured == 18 - len(kept) and len(list(cache.glob("*.parquet"))) == 18
+    assert measured == 23 - len(kept) and len(list(cache.glob("*.parquet"))) == 23
 
 
 def test_a_costly_setting_says_what_is_missing_and_goes_on(cache, capsys):
@@ -182,6 +182,104 @@ def test_activation_rows_by_hand(setting, images):
     assert any(torch.isclose(second["mean", 2].value, mean) for mean in means)
     density = second["density", 2]
     assert (density.value.sum() * (density.bin[1] - density.bin[0])).item() == pytest.approx(1, rel=1e-4)
+
+
+def test_gradient_rows_are_the_probes(setting, images):
+    """Every number of the probes, at the arm's learning rate, with eta 0 the loss itself."""
+    network, (x, y) = (
+        runs.build(setting, presets.Arm("batch", 0.1), 0, images),
+        (images.train_x[:32], images.train_y[:32]),
+    )
+    rows = list(runs.GradientProbe(lr=0.2, layers=[5, 10])(network, x, y))
+    found = {(row.quantity, row.layer): row for row in rows}
+    look = runs.probes.along(network, runs.LOSS, x, y, etas=[0.05, 0.1, 0.2, 0.4, 0.8])
+    torch.testing.assert_close(found["loss_along", None].value[1:], look.losses)
+    torch.testing.assert_close(found["loss_along", None].value[0], runs.LOSS(network.train()(x), y).detach())
+    assert found["loss_along", None].eta.tolist() == pytest.approx([0, 0.05, 0.1, 0.2, 0.4, 0.8])
+    for name, values in {
+        "beta": look.betas,
+        "gradient_distance": look.distances,
+        "gradient_cosine": look.cosines,
+    }.items():
+        torch.testing.assert_close(found[name, None].value, values)
+        assert found[name, None].eta.tolist() == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8])
+    shift = runs.probes.covariate_shift(network, runs.LOSS, x, y, lr=0.2, layers=[5, 10])
+    assert {layer for name, layer in found if name == "shift_l2"} == {5, 10}
+    torch.testing.assert_close(found["shift_cosine", 10].value, shift[10].cosine)
+    norms = runs.probes.gradient_norms(network, runs.LOSS, x, y)
+    assert [layer for name, layer in found if name == "layer_gradient_norm"] == list(range(1, 14))
+    torch.testing.assert_close(found["layer_gradient_norm", 3].value, norms[3])
+    torch.testing.assert_close(found["curvature", None].value, runs.probes.curvature(network, runs.LOSS, x, y))
+
+
+def test_step_length_rows_tell_the_causes_apart(setting, images):
+    """On the fine grid: 32 and 64 bits of one function, and one without kinks whose beta settles as eta falls."""
+    network, (x, y) = (
+        runs.build(setting, presets.Arm("batch", 0.1), 0, images),
+        (images.train_x[:32], images.train_y[:32]),
+    )
+    found = {row.quantity: row for row in runs.StepLengthProbe(lr=0.1, seed=0)(network, x, y)}
+    fine = [eta * 0.1 for eta in runs.FINE]
+    for name in ("beta_float32", "beta_float64", "beta_smooth"):
+        assert found[name].eta.tolist() == pytest.approx(fine)
+    torch.testing.assert_close(
+        found["beta_float32"].value[-2:].double(), found["beta_float64"].value[-2:], rtol=1e-2, atol=0
+    )
+    smooth = found["beta_smooth"].value
+    torch.testing.assert_close(smooth[0], smooth[1], rtol=1e-2, atol=0)
+    along = runs.probes.along(network, runs.LOSS, x, y, etas=[0.1])
+    assert not torch.isclose(found["random_distance"].value[2], along.distances[0])
+
+
+def test_a_run_carries_what_its_experiments_ask(setting, images):
+    arms = {"batch 0.1": 3, "none 0.01": 2, "batch 0.5": 1, "noisy 0.1": 1}
+    for name, count in arms.items():
+        norm, lr = name.split()
+        run = one(setting, images, presets.Arm(norm, float(lr), float(norm == "noisy")))
+        assert (
+            len([probe for _, probe in run.probes if not isinstance(probe, getattr(runs, "MistakeProbe", ()))]) == count
+        )
+    carried = one(setting, images, presets.Arm("batch", 0.1))
+    other = one(replace(setting, lrs=(0.5, 0.1)), images, presets.Arm("batch", 0.1))
+    assert carried.key != other.key, "what is carried is part of the key"
+
+
+def test_bands_by_hand():
+    """Over the paper's step lengths alone, but for the one quantity that says so."""
+    etas, values = [0.0, 0.025, 0.05, 0.1, 0.2, 0.4], [1.0, 9.0, 2.0, 5.0, 3.0, 4.0]
+    parts = [
+        pd.DataFrame({"eta": etas, "value": values, "quantity": name})
+        for name in ("loss_along", "gradient_distance", "beta")
+    ]
+    frame = pd.concat(parts).assign(arm="none 0.1", norm="none", lr=0.1, seed=0, step=20).reindex(columns=runs.COLUMNS)
+    derived = runs.with_derived(frame).set_index("quantity").value
+    found = {name: derived[name] for name in [*runs.BANDS, "beta_max_short"]}
+    expected = {
+        "loss_low": 2,
+        "loss_high": 5,
+        "distance_low": 2,
+        "distance_high": 5,
+        "beta_max": 5,
+        "beta_max_short": 9,
+    }
+    assert found == expected
+
+
+def test_the_linear_network_is_kept_and_read(cache):
+    setting = presets.get("smoke", device="cpu", linear_steps=4)
+    frame = runs.deep_linear(setting)
+    assert frame.attrs["missing"] == 0 and len(list(cache.iterdir())) == 4
+    again = runs.deep_linear(setting)
+    assert "0 measured now" in again.attrs["source"]
+    pd.testing.assert_frame_equal(frame, again, check_exact=True)
+    runs.deep_linear(presets.get("smoke", device="cpu", linear_steps=4, variances=[1, 1]))
+    assert len(list(cache.iterdir())) == 8, "another scale is another record"
+
+
+def test_a_plan_of_the_linear_network_says_what_the_paper_does_not():
+    plan = runs.plan(presets.get("smoke", device="cpu"), "linear")
+    assert plan.loc["variance of x, of A", "in the paper"] == "not stated"
+    assert plan.loc["variance of x, of A", "here"] == "1, 0.25"
 
 
 def test_derived_quantities_by_hand():
