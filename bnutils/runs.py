@@ -25,10 +25,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bnutils import data, norms, probes, seeds
-from bnutils.presets import PRESETS, Arm, Setting
+from bnutils import data, folklore, norms, probes, seeds
+from bnutils.presets import ETAS, PRESETS, Arm, Setting
 from bnutils.quantities import QUANTITIES
-from bnutils.train import Row, Schedule, collect, progress, train
+from bnutils.train import Row, Schedule, accuracy, collect, progress, train
 
 # The one schema. `bin` is the centre of a histogram's bin and `dose` the strength of the noise: the design's columns
 # and these two, since both are keys that a figure draws against.
@@ -45,6 +45,8 @@ PAPER_QUANTITIES = {
     "mu_from0": ("mean_from_start", 1.0),
     "var_from0": ("variance_from_start", 1.0),
 }
+# Step lengths of chapter 5 in units of the learning rate, down to where a distance between gradients must vanish.
+SHRINKING = (1e-6, 1e-4, 1e-2, 1)
 PAPER_CURVES = Path(__file__).parents[1] / "book" / "paper" / "curves.csv"
 
 
@@ -102,6 +104,47 @@ class ActivationProbe:
             self.before[layer] = mean, variance
 
 
+class MistakeProbe:
+    """Rows that put each mistake of chapter 5 beside the right measurement, at one point of training.
+
+    Right: the losses, distances and betas of `probes.along` at step lengths up to four learning rates, and far below
+    one, where a distance must vanish. Wrong: `folklore`, at the same network and batch. `other` is a second batch and
+    `test` the images whose accuracy says what an unprotected probe leaves behind. About 35 passes; the model, its
+    buffers and every random stream are left as they were.
+    """
+
+    def __init__(self, images: data.Images, *, lr: float, layers: Iterable[int], batch: int, seed: int):
+        self.lr, self.layers, self.seed = lr, tuple(layers), seed
+        count = len(images.train_x)
+        drawn = torch.randperm(count, generator=seeds.generator(seed, "second batch"))[:batch].to(images.train_x.device)
+        self.other = images.train_x[drawn], images.train_y[drawn]
+        self.test = images.test_x[:500], images.test_y[:500]
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
+        lr, at = self.lr, (model, nn.functional.cross_entropy, x, y)
+        far, near = [lr * eta for eta in ETAS], [lr * eta for eta in SHRINKING]
+        etas = sorted({*far, *near})
+        all_eta, near_eta = (torch.tensor(each, device=x.device, dtype=torch.float64) for each in (etas, near))
+        right = probes.along(*at, etas=etas)
+        for name in ("losses", "distances", "betas"):
+            yield Row(f"right_{name}", getattr(right, name), eta=all_eta)
+        between = folklore.between_batches(*at[:2], (x, y), self.other, lrs=near)
+        yield Row("wrong_batches", between, eta=near_eta)
+        yield Row("wrong_after_update", folklore.after_update(*at, lr=lr, etas=near), eta=near_eta)
+        yield Row("wrong_last_layer", folklore.last_layer(*at, eta=lr))
+        yield Row("wrong_eval_mode", folklore.eval_mode(*at, eta=lr))
+        yield Row("right_accuracy", accuracy(model, *self.test))
+        yield Row("wrong_accuracy", accuracy(folklore.unprotected(*at, etas=far), *self.test))
+        for name, kind in (("right", norms.Noise), ("wrong", folklore.SharedNoise)):
+            disturbance = folklore.disturbance(model, x, noise=kind, seed=self.seed)
+            yield Row(f"{name}_content", disturbance.content)
+            yield Row(f"{name}_noise", disturbance.following)
+        for name, hooked in (("right", probes.activations), ("wrong", folklore.linear_outputs)):
+            seen = hooked(model, x, layers=self.layers).values()
+            yield Row(f"{name}_deviation", torch.stack([a.std(0, correction=0).mean() for a in seen]).mean())
+        yield Row("wrong_step", folklore.adam_length(*at))
+
+
 def build(setting: Setting, arm: Arm, seed: int, images: data.Images) -> nn.Module:
     """The network of one run, on the device of its images: weights depend on the seed alone, not on the arm."""
     make_norm = partial(norms.make, arm.norm, seed=seed, dose=arm.dose)
@@ -116,13 +159,15 @@ def train_one(run: Run, images: data.Images) -> pd.DataFrame:
     setting, began = run.setting, time.perf_counter()
     schedule = setting.schedule
     device = images.train_x.device
+    mistakes = MistakeProbe(images, lr=run.arm.lr, layers=setting.probed, batch=setting.batch, seed=run.seed)
+    judged = [(schedule.landmark_every, mistakes)] if run.arm in setting.arms("landscape") else []
     rows = train(
         build(setting, run.arm, run.seed, images),
         images,
         order=data.batches(len(images.train_x), setting.batch, steps=schedule.steps, seed=run.seed, device=device),
         lr=run.arm.lr,
         schedule=schedule,
-        probes=[(schedule.probe_every, ActivationProbe(setting.probed, seed=run.seed))],
+        probes=[(schedule.probe_every, ActivationProbe(setting.probed, seed=run.seed)), *judged],
     )
     frame = pd.DataFrame(collect(rows))
     dose = run.arm.dose or np.nan
@@ -174,6 +219,11 @@ def speed(setting: Setting) -> pd.DataFrame:
 def noise(setting: Setting) -> pd.DataFrame:
     """The paper's Figs 2 and 8 and a dose-response: noise after batch normalization and without it, one tidy frame."""
     return experiment(setting, "noise")
+
+
+def mistakes(setting: Setting) -> pd.DataFrame:
+    """Chapter 5: wrong measurements beside right ones on the networks of Fig. 1, all seeds, as one tidy frame."""
+    return experiment(setting, "mistakes")
 
 
 def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFrame:
