@@ -416,13 +416,14 @@ def benefit(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A number under a name that it does not bear: what it is called, what is measured in its place, and both numbers.
+    """A number under a name that is not its own: the name, what is measured instead, what should be, and both numbers.
 
     wrong, right: from the rows of one normalizer at one step, and the learning rate, to one value for each seed.
     """
 
     called: str
     instead: str
+    proper: str
     wrong: Callable[[pd.DataFrame, float], pd.Series]
     right: Callable[[pd.DataFrame, float], pd.Series]
 
@@ -432,7 +433,11 @@ def _one(quantity: str, *, eta: float | None = None) -> Callable[[pd.DataFrame, 
 
     def value(rows: pd.DataFrame, lr: float) -> pd.Series:
         rows = rows[(rows.lr == lr) & (rows.quantity == quantity)]
-        return (rows if eta is None else rows[np.isclose(rows.eta, eta * lr, atol=0)]).set_index("seed").value
+        return (
+            (rows if eta is None else rows[np.isclose(rows.eta.astype(float), eta * lr, atol=0)])
+            .set_index("seed")
+            .value.astype(float)
+        )
 
     return value
 
@@ -456,37 +461,62 @@ _distance = _one("right_distances", eta=1)
 MISTAKES: dict[str, Mistake] = {
     "models": Mistake(
         "range of the loss",
-        "smallest to largest loss of separately trained models",
+        "the losses of separately trained models",
+        "the losses along one model's gradient",
         _range("loss"),
         _range("right_losses"),
     ),
     "batches": Mistake(
-        "gradient predictiveness",
-        "gradients of two different mini-batches",
+        "predictiveness",
+        "gradients of two mini-batches",
+        "one mini-batch throughout",
         _one("wrong_batches", eta=1),
         _distance,
     ),
     "undivided": Mistake(
         "effective beta",
-        "distances that are not divided by the step",
+        "a distance between gradients",
+        "that distance, divided by the step",
         _largest("right_distances"),
         _largest("right_betas"),
     ),
-    "last layer": Mistake("gradient predictiveness", "the last layer's gradient", _one("wrong_last_layer"), _distance),
-    "eval mode": Mistake("gradient predictiveness", "gradients in eval mode", _one("wrong_eval_mode"), _distance),
+    "last layer": Mistake(
+        "predictiveness", "the last layer's gradient", "the gradient of all layers", _one("wrong_last_layer"), _distance
+    ),
+    "eval mode": Mistake(
+        "predictiveness", "gradients in eval mode", "gradients in train mode", _one("wrong_eval_mode"), _distance
+    ),
     "statistics": Mistake(
-        "test accuracy", "accuracy after an unprotected probe", _one("wrong_accuracy"), _one("right_accuracy")
+        "test accuracy",
+        "accuracy after a probe moved the running statistics",
+        "accuracy of the network that is trained",
+        _one("wrong_accuracy"),
+        _one("right_accuracy"),
     ),
     "after update": Mistake(
-        "gradient predictiveness", "a probe that begins after the update", _one("wrong_after_update", eta=1), _distance
+        "predictiveness",
+        "the old gradient, followed from behind the update",
+        "followed from where it was taken",
+        _one("wrong_after_update", eta=1),
+        _distance,
     ),
     "shared noise": Mistake(
-        "disturbance by noise", "one shift and scale for all samples", _one("wrong_noise"), _one("right_noise")
+        "disturbance by noise",
+        "one shift and scale for all samples of a unit",
+        "one for each sample, as in Algorithm 1",
+        _one("wrong_noise"),
+        _one("right_noise"),
     ),
     "other place": Mistake(
-        "width of activations", "what leaves the linear map", _one("wrong_deviation"), _one("right_deviation")
+        "width of activations",
+        "what leaves the linear map",
+        "what leaves the normalizer",
+        _one("wrong_deviation"),
+        _one("right_deviation"),
     ),
-    "Adam": Mistake("step in learning rates", "a step of Adam", _one("wrong_step"), _sgd_step),
+    "Adam": Mistake(
+        "step, in learning rates times the gradient", "Adam's first step", "plain SGD's", _one("wrong_step"), _sgd_step
+    ),
 }
 
 
@@ -504,6 +534,7 @@ def mistakes(frame: pd.DataFrame, *, lr: float, step: int) -> pd.DataFrame:
     rows = []
     for name, mistake in MISTAKES.items():
         row, ratios = {"mistake": name, "called": mistake.called, "instead": mistake.instead}, {}
+        row["proper"] = mistake.proper
         for kind, effect in (("right", mistake.right), ("wrong", mistake.wrong)):
             none, batch = (effect(here[here.norm == norm], lr) for norm in ("none", "batch"))
             with np.errstate(divide="ignore"):
@@ -527,3 +558,13 @@ def _says(low: float, high: float) -> str:
     if max(abs(low), abs(high)) < 1e-6:
         return "equal"
     return "higher" if low > 0 else "lower" if high < 0 else "open"
+
+
+def one_seed(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
+    """BatchNorm over Standard by the right distance at one learning rate: what each seed alone says, at each step."""
+    at_lr = np.isclose(frame.eta.astype(float), lr, atol=0) & (frame.lr == lr)
+    each = frame[at_lr & (frame.quantity == "right_distances")].pivot(
+        index=["seed", "step"], columns="norm", values="value"
+    )
+    each = each.reindex(columns=["none", "batch"])
+    return (each.batch / each.none).unstack("step")

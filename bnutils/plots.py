@@ -268,6 +268,9 @@ def against_eta(
     """
     ax = ax or plt.gca()
     rows = frame[(frame.step == step) & frame.quantity.isin(quantities) & frame.norm.isin(norms)]
+    rows = rows.astype({"eta": float, "value": float})  # a frame without runs has no types
+    if rows.empty:
+        return _finish(ax, rows, r"step length $\eta$", quantities[0])
     for (quantity, marker), norm in product(zip(quantities, "os^", strict=False), norms):
         by_eta = rows[(rows.quantity == quantity) & (rows.norm == norm)].groupby("eta").value
         mean, low, high = by_eta.mean(), by_eta.min(), by_eta.max()
@@ -289,7 +292,8 @@ def shrinking(frame: pd.DataFrame, *, steps: Sequence[int]) -> Figure:
     figure, axes = panels(*[[f"{NAMES[norm]}, step {step}" for norm in pair] for step in steps])
     for ax, (step, norm) in zip(np.ravel(axes), product(steps, pair), strict=True):
         against_eta(frame, ["right_distances", "wrong_batches", "wrong_after_update"], step=step, norms=[norm], ax=ax)
-        ax.legend(fontsize="x-small")
+        if ax.lines:
+            ax.legend(fontsize="x-small")
     return figure
 
 
@@ -310,7 +314,7 @@ def several_models(frame: pd.DataFrame) -> Figure:
     """
     figure, axes = panels(["Standard", "BatchNorm"])
     for ax, norm in zip(axes, ("none", "batch"), strict=True):
-        rows = frame[frame.norm == norm]
+        rows = frame[frame.norm == norm].astype({"step": float, "value": float})
         for quantity, key in (("loss", "lr"), ("right_losses", "eta")):
             by_step = rows[rows.quantity == quantity].groupby(["step", key]).value.mean().groupby("step")
             low, high = by_step.min(), by_step.max()
@@ -319,7 +323,7 @@ def several_models(frame: pd.DataFrame) -> Figure:
             else:
                 ax.vlines(low.index, low, high, color=COLORS[norm], lw=4, label="along one model's gradient")
         _finish(ax, rows, "step", "loss").set_yscale("log")
-        ax.legend(fontsize="x-small")
+        ax.legend(fontsize="x-small", loc="lower left")
     return figure
 
 
@@ -336,6 +340,8 @@ def mistaken(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.hlines((places + up)[bounded], low[bounded], high[bounded], color="0.15", lw=1)
         shown = np.isfinite(ratio) & (ratio > 0)
         ax.plot(ratio[shown], (places + up)[shown], "o", color="0.15", markerfacecolor=face, label=kind)
+    if not np.isfinite(table[["right ratio", "wrong ratio"]].to_numpy(dtype=float)).any():
+        _say(ax, EMPTY)
     ax.axvline(1, color="0.6", lw=1)
     ax.set_xscale("log")
     ax.set_yticks(places, table.mistake)
