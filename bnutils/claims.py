@@ -701,3 +701,162 @@ def residuals(frame: pd.DataFrame, paper: pd.DataFrame, quantity: str, by: list[
         }
     )
     return table.sort_values("typical").reset_index()
+
+
+# ---- mistakes ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A number under a name that is not its own: the name, what is measured instead, what should be, and both numbers.
+
+    wrong, right: from the rows of one normalizer at one step, and the learning rate, to one value for each seed.
+    """
+
+    called: str
+    instead: str
+    proper: str
+    wrong: Callable[[pd.DataFrame, float], pd.Series]
+    right: Callable[[pd.DataFrame, float], pd.Series]
+
+
+def _one(quantity: str, *, eta: float | None = None) -> Callable[[pd.DataFrame, float], pd.Series]:
+    """A quantity, by seed; of those along step lengths, its value at `eta` learning rates."""
+
+    def value(rows: pd.DataFrame, lr: float) -> pd.Series:
+        rows = rows[(rows.lr == lr) & (rows.quantity == quantity)]
+        return (
+            (rows if eta is None else rows[np.isclose(rows.eta.astype(float), eta * lr, atol=0)])
+            .set_index("seed")
+            .value.astype(float)
+        )
+
+    return value
+
+
+def _largest(quantity: str) -> Callable[[pd.DataFrame, float], pd.Series]:
+    """The largest value, by seed, over the step lengths of the landscape; those far below it are for the limit."""
+    return lambda rows, lr: rows[(rows.quantity == quantity) & (rows.eta > lr / 10)].groupby("seed").value.max()
+
+
+def _range(quantity: str) -> Callable[[pd.DataFrame, float], pd.Series]:
+    """Largest minus smallest value, by seed."""
+    return lambda rows, lr: rows[rows.quantity == quantity].groupby("seed").value.agg(np.ptp)
+
+
+def _sgd_step(rows: pd.DataFrame, lr: float) -> pd.Series:
+    """Plain SGD's step is lr ||g|| long by its definition."""
+    return _one("wrong_step")(rows, lr) ** 0
+
+
+_distance = _one("right_distances", eta=1)
+MISTAKES: dict[str, Mistake] = {
+    "models": Mistake(
+        "range of the loss",
+        "the losses of separately trained models",
+        "the losses along one model's gradient",
+        _range("loss"),
+        _range("loss_along"),
+    ),
+    "batches": Mistake(
+        "predictiveness",
+        "gradients of two mini-batches",
+        "one mini-batch throughout",
+        _one("wrong_batches", eta=1),
+        _distance,
+    ),
+    "undivided": Mistake(
+        "effective beta",
+        "a distance between gradients",
+        "that distance, divided by the step",
+        _largest("gradient_distance"),
+        _largest("beta"),
+    ),
+    "last layer": Mistake(
+        "predictiveness", "the last layer's gradient", "the gradient of all layers", _one("wrong_last_layer"), _distance
+    ),
+    "eval mode": Mistake(
+        "predictiveness", "gradients in eval mode", "gradients in train mode", _one("wrong_eval_mode"), _distance
+    ),
+    "statistics": Mistake(
+        "test accuracy",
+        "accuracy after a probe moved the running statistics",
+        "accuracy of the network that is trained",
+        _one("wrong_accuracy"),
+        _one("right_accuracy"),
+    ),
+    "after update": Mistake(
+        "predictiveness",
+        "the old gradient, followed from behind the update",
+        "followed from where it was taken",
+        _one("wrong_after_update", eta=1),
+        _distance,
+    ),
+    "shared noise": Mistake(
+        "disturbance by noise",
+        "one shift and scale for all samples of a unit",
+        "one for each sample, as in Algorithm 1",
+        _one("wrong_noise"),
+        _one("right_noise"),
+    ),
+    "other place": Mistake(
+        "width of activations",
+        "what leaves the linear map",
+        "what leaves the normalizer",
+        _one("wrong_deviation"),
+        _one("right_deviation"),
+    ),
+    "Adam": Mistake(
+        "step, in learning rates times the gradient", "Adam's first step", "plain SGD's", _one("wrong_step"), _sgd_step
+    ),
+}
+
+
+def mistakes(frame: pd.DataFrame, *, lr: float, step: int) -> pd.DataFrame:
+    """Each mistake beside the right measurement at one step: means over seeds, and what they say of BatchNorm.
+
+    A row for each of `MISTAKES`, with its words. right and wrong of none and of batch; for right and wrong the ratio
+    batch / none (geometric mean over seeds), its 95 % t interval (low, high) and says: "higher" or "lower" where the
+    interval lies on one side of 1, "equal" where it is 1, else "open". misleads: "direction" where both speak and
+    differ, else "size" where the interval of the wrong ratio over the right one excludes 1, else "not shown". The loss
+    of the last step is not logged; the one before stands in for it.
+    """
+    logged = frame[frame.quantity == "loss"].step.max()
+    here = frame[frame.step == np.where(frame.quantity == "loss", min(step, logged), step)]
+    rows = []
+    for name, mistake in MISTAKES.items():
+        row, ratios = {"mistake": name, "called": mistake.called, "instead": mistake.instead}, {}
+        row["proper"] = mistake.proper
+        for kind, effect in (("right", mistake.right), ("wrong", mistake.wrong)):
+            none, batch = (effect(here[here.norm == norm], lr) for norm in ("none", "batch"))
+            with np.errstate(divide="ignore"):
+                ratios[kind] = log2_ratio(batch, none)
+            low, high = interval(ratios[kind])
+            row |= {
+                f"{kind} none": none.mean(),
+                f"{kind} batch": batch.mean(),
+                f"{kind} ratio": 2 ** ratios[kind].mean(),
+            }
+            row |= {f"{kind} low": 2**low, f"{kind} high": 2**high, f"{kind} says": _says(low, high)}
+        said = {row["right says"], row["wrong says"]}
+        size = _says(*interval(ratios["wrong"] - ratios["right"])) in ("higher", "lower")
+        misleads = "direction" if len(said) == 2 and "open" not in said else "size" if size else "not shown"
+        rows.append(row | {"misleads": misleads})
+    return pd.DataFrame(rows)
+
+
+def _says(low: float, high: float) -> str:
+    """What the interval of a log ratio says."""
+    if max(abs(low), abs(high)) < 1e-6:
+        return "equal"
+    return "higher" if low > 0 else "lower" if high < 0 else "open"
+
+
+def one_seed(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
+    """BatchNorm over Standard by the right distance at one learning rate: what each seed alone says, at each step."""
+    at_lr = np.isclose(frame.eta.astype(float), lr, atol=0) & (frame.lr == lr)
+    each = frame[at_lr & (frame.quantity == "right_distances")].pivot(
+        index=["seed", "step"], columns="norm", values="value"
+    )
+    each = each.reindex(columns=["none", "batch"])
+    return (each.batch / each.none).unstack("step")

@@ -429,3 +429,102 @@ def one_dose(frame: pd.DataFrame, dose: float) -> Figure:
     curves(frame[frame.norm != "noisy_none"], "smooth_accuracy", ax=ax)
     legend(figure)
     return figure
+
+
+def against_eta(
+    frame: pd.DataFrame, quantities: Sequence[str], *, step: int, norms: Sequence[str], ax: Axes | None = None
+) -> Axes:
+    """Quantities along step lengths at one step: mean over seeds, their range as a band, both axes logarithmic.
+
+    Colour and dashes tell the normalizer; the first quantity has full points, the others open ones.
+    """
+    ax = ax or plt.gca()
+    rows = frame[(frame.step == step) & frame.quantity.isin(quantities) & frame.norm.isin(norms)]
+    rows = rows.astype({"eta": float, "value": float})  # a frame without runs has no types
+    if rows.empty:
+        return _finish(ax, rows, r"step length $\eta$", quantities[0])
+    for (quantity, marker), norm in product(zip(quantities, "os^", strict=False), norms):
+        by_eta = rows[(rows.quantity == quantity) & (rows.norm == norm)].groupby("eta").value
+        mean, low, high = by_eta.mean(), by_eta.min(), by_eta.max()
+        face = COLORS[norm] if quantity == quantities[0] else "white"
+        words = NAMES[norm] if len(norms) > 1 else QUANTITIES[quantity].label
+        style = {"color": COLORS[norm], "dashes": DASHES[norm], "marker": marker, "markerfacecolor": face}
+        ax.plot(mean.index, mean, lw=1.4, label=words, **style)
+        ax.fill_between(mean.index, low, high, color=COLORS[norm], alpha=0.12, lw=0)
+    ax.set_xscale("log")
+    if rows.eta.nunique() < 6:
+        ax.set_xticks(sorted(rows.eta.unique()), [f"{eta:g}" for eta in sorted(rows.eta.unique())])
+        ax.minorticks_off()
+    return _finish(ax, rows, r"step length $\eta$", quantities[0])
+
+
+def shrinking(frame: pd.DataFrame, *, steps: Sequence[int]) -> Figure:
+    """The right distance between gradients and two that are taken for it, as the step length goes to zero."""
+    pair = ("none", "batch")
+    figure, axes = panels(*[[f"{NAMES[norm]}, step {step}" for norm in pair] for step in steps])
+    for ax, (step, norm) in zip(np.ravel(axes), product(steps, pair), strict=True):
+        against_eta(frame, ["right_distances", "wrong_batches", "wrong_after_update"], step=step, norms=[norm], ax=ax)
+        if ax.lines:
+            ax.legend(fontsize="x-small")
+    return figure
+
+
+def undivided(frame: pd.DataFrame, *, step: int) -> Figure:
+    """The distance between gradients and the same divided by the step, along the longer step lengths."""
+    figure, axes = panels(["not divided", "divided by the step"])
+    rows = frame[frame.eta > frame.lr / 10]
+    for ax, quantity in zip(axes, ("gradient_distance", "beta"), strict=True):
+        against_eta(rows, [quantity], step=step, norms=["none", "batch"], ax=ax)
+    legend(figure)
+    return figure
+
+
+def several_models(frame: pd.DataFrame) -> Figure:
+    """From smallest to largest loss over separately trained models (band), and along the gradient of one (bars).
+
+    The models differ in learning rate; means over seeds. The bars stand where the gradient was followed.
+    """
+    figure, axes = panels(["Standard", "BatchNorm"])
+    for ax, norm in zip(axes, ("none", "batch"), strict=True):
+        rows = frame[frame.norm == norm].astype({"step": float, "value": float})
+        for quantity, key in (("loss", "lr"), ("loss_along", "eta")):
+            by_step = rows[rows.quantity == quantity].groupby(["step", key]).value.mean().groupby("step")
+            low, high = by_step.min(), by_step.max()
+            if key == "lr":
+                ax.fill_between(low.index, low, high, color=COLORS[norm], alpha=0.3, lw=0, label="several models")
+            else:
+                ax.vlines(low.index, low, high, color=COLORS[norm], lw=2, label="along one model's gradient")
+        _finish(ax, rows, "step", "loss").set_yscale("log")
+        ax.legend(fontsize="x-small", loc="lower left")
+    return figure
+
+
+def mistaken(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """BatchNorm over Standard by the right measurement (full points) and by each mistake (open ones), 95 % intervals.
+
+    `table` is that of `claims.mistakes`. No point where a ratio is not finite, no interval where it is unbounded.
+    """
+    ax = ax or plt.gca()
+    places = np.arange(len(table))
+    for kind, up, face in (("right", -0.15, "0.15"), ("wrong", 0.15, "white")):
+        ratio, low, high = (table[f"{kind} {each}"].to_numpy(dtype=float) for each in ("ratio", "low", "high"))
+        bounded = np.isfinite(high) & (low > 0)
+        ax.hlines((places + up)[bounded], low[bounded], high[bounded], color="0.15", lw=1)
+        shown = np.isfinite(ratio) & (ratio > 0)
+        ax.plot(ratio[shown], (places + up)[shown], "o", color="0.15", markerfacecolor=face, label=kind)
+    if not np.isfinite(table[["right ratio", "wrong ratio"]].to_numpy(dtype=float)).any():
+        _say(ax, EMPTY)
+    ax.axvline(1, color="0.6", lw=1)
+    ax.set_xscale("log")
+    ax.set_yticks(places, table.mistake)
+    ax.invert_yaxis()
+    ax.set_xlabel("BatchNorm over Standard")
+    return ax
+
+
+def mistaken_at(table: pd.DataFrame, step: int) -> Figure:
+    """`mistaken` at one step, with a legend."""
+    figure, (ax,) = panels([f"step {step}"], height=4.6, width=7)
+    mistaken(table, ax=ax)
+    legend(figure)
+    return figure

@@ -128,7 +128,8 @@ def along(
         losses, distances = [], []
         for eta in etas:
             moved = zip(weights.items(), v, strict=True)
-            loss_there, there = gradient({name: value.sub(step, alpha=eta) for (name, value), step in moved})
+            # clone, as sub alone may lay the weights out differently, and another kernel then rounds differently.
+            loss_there, there = gradient({name: value.clone().sub_(step, alpha=eta) for (name, value), step in moved})
             losses.append(loss_there)
             distances.append(_norm([a - b for a, b in zip(there, g, strict=True)]))
     losses, distances = (torch.stack(each).nan_to_num(math.inf, math.inf) for each in (losses, distances))

@@ -68,5 +68,22 @@ QUANTITIES: dict[str, Quantity] = {
     "beta_smooth": Quantity(
         r"$\beta(\eta)$", "effective smoothness, without kinks, 64 bits", "", "ours, after Fig. 11", scale="log"
     ),
+    # Chapter 5: what is right and what is taken for it, on one network and, but for wrong_batches, one batch.
+    "right_distances": Quantity(
+        r"$\|\nabla\mathcal{L}(\theta-\eta g)-g\|$", "distance of gradients", "", "chapter 5", scale="log"
+    ),
+    "right_accuracy": Quantity("", "test accuracy before probing", "", "chapter 5"),
+    "right_noise": Quantity("", "relative change of the next layer, Algorithm 1", "", "chapter 5"),
+    "right_content": Quantity("", "relative change of the batch, Algorithm 1", "", "chapter 5"),
+    "right_deviation": Quantity(r"$\langle\sigma\rangle$", "standard deviation behind the normalizer", "", "chapter 5"),
+    "wrong_batches": Quantity(r"$\|g_{t+1}-g_t\|$", "distance of gradients, two batches", "", "chapter 5", scale="log"),
+    "wrong_after_update": Quantity("", "distance of gradients, from behind the update", "", "chapter 5", scale="log"),
+    "wrong_last_layer": Quantity("", "distance of the last layer's gradients", "", "chapter 5", scale="log"),
+    "wrong_eval_mode": Quantity("", "distance of gradients, eval mode", "", "chapter 5", scale="log"),
+    "wrong_accuracy": Quantity("", "test accuracy after unprotected probing", "", "chapter 5"),
+    "wrong_noise": Quantity("", "relative change of the next layer, shared noise", "", "chapter 5"),
+    "wrong_content": Quantity("", "relative change of the batch, shared noise", "", "chapter 5"),
+    "wrong_deviation": Quantity("", "standard deviation before the normalizer", "", "chapter 5"),
+    "wrong_step": Quantity("", "Adam's first step", r"lr $\|g\|$", "chapter 5", scale="log"),
     "diverged": Quantity("", "first step with a loss that is not finite", "step", "ours"),
 }

@@ -26,12 +26,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bnutils import data, linear, norms, probes, seeds
+from bnutils import data, folklore, linear, norms, probes, seeds
 from bnutils.linear import Linear
 from bnutils.models import smoothed
 from bnutils.presets import ETAS, LAYERS, PRESETS, Arm, Setting
 from bnutils.quantities import QUANTITIES
-from bnutils.train import Probe, Row, Schedule, collect, progress, train
+from bnutils.train import Probe, Row, Schedule, accuracy, collect, progress, train
 
 LOSS = nn.functional.cross_entropy  # the mean over the batch, as `train` trains it
 
@@ -72,6 +72,8 @@ FINE = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 4.0)
 SHARPNESS = 10.0
 # The figures of v3 that can be asked for, with the interval in steps at which the paper logged them.
 PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100, "8": 100, "10": 50}
+# Step lengths of chapter 5 in units of the learning rate, down to where a distance between gradients must vanish.
+SHRINKING = (1e-6, 1e-4, 1e-2, 1)
 PAPER_CURVES = Path(__file__).parents[1] / "book" / "paper" / "curves.csv"
 
 
@@ -116,8 +118,7 @@ class Run(Record):
             del what[name]
         return self.key_of(what | {"probed": self.setting.probed, "carries": self.carries})
 
-    @property
-    def probes(self) -> list[tuple[int, Probe]]:
+    def probes(self, images: data.Images) -> list[tuple[int, Probe]]:
         """What is measured during training, each with every how many steps."""
         schedule, lr = self.setting.schedule, self.arm.lr
         found = [(schedule.probe_every, ActivationProbe(self.setting.probed, seed=self.seed))]
@@ -125,6 +126,8 @@ class Run(Record):
             found.append((schedule.gradient_every, GradientProbe(lr=lr, layers=self.setting.layers("shift"))))
         if "landscape" in self.carries:
             found.append((schedule.landmark_every, StepLengthProbe(lr=lr, seed=self.seed)))
+            mistakes = MistakeProbe(images, lr=lr, layers=self.setting.probed, batch=self.setting.batch, seed=self.seed)
+            found.append((schedule.landmark_every, mistakes))
         return found
 
     def measure(self) -> pd.DataFrame:
@@ -134,7 +137,8 @@ class Run(Record):
     def seconds(self) -> float:
         """About how long it takes on this device."""
         steps = self.setting.schedule.steps
-        looks = sum((steps // every + 1) * probe.passes for every, probe in self.probes)
+        images = _images(self.setting.dataset, self.setting.device)
+        looks = sum((steps // every + 1) * probe.passes for every, probe in self.probes(images))
         return _step_seconds(self) * (steps + looks)
 
 
@@ -277,6 +281,48 @@ class StepLengthProbe:
             yield Row(f"random_{name}", values, eta=torch.tensor(etas))
 
 
+class MistakeProbe:
+    """Rows that put each mistake of chapter 5 beside the right measurement, at one point of training.
+
+    Right: what `GradientProbe` finds there, and the distance of gradients far below the learning rate, where it must
+    vanish. Wrong: `folklore`, at the same network and batch. `other` is a second batch and `test` the images whose
+    accuracy says what an unprotected probe leaves behind. The model, its buffers and every random stream are left as
+    they were.
+    """
+
+    passes = 35
+
+    def __init__(self, images: data.Images, *, lr: float, layers: Iterable[int], batch: int, seed: int):
+        self.lr, self.layers, self.seed = lr, tuple(layers), seed
+        count = len(images.train_x)
+        drawn = torch.randperm(count, generator=seeds.generator(seed, "second batch"))[:batch].to(images.train_x.device)
+        self.other = images.train_x[drawn], images.train_y[drawn]
+        self.test = images.test_x[:500], images.test_y[:500]
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
+        lr, at = self.lr, (model, LOSS, x, y)
+        far, near = [lr * eta for eta in ETAS], [lr * eta for eta in SHRINKING]
+        near_eta = torch.tensor(near, device=x.device, dtype=torch.float64)
+        yield Row("right_distances", probes.along(*at, etas=near).distances, eta=near_eta)
+        between = folklore.between_batches(*at[:2], (x, y), self.other, lrs=near)
+        yield Row("wrong_batches", between, eta=near_eta)
+        yield Row("wrong_after_update", folklore.after_update(*at, lr=lr, etas=near), eta=near_eta)
+        yield Row("wrong_last_layer", folklore.last_layer(*at, eta=lr))
+        yield Row("wrong_eval_mode", folklore.eval_mode(*at, eta=lr))
+        with probes.untouched(model):  # also the modes of single layers
+            before = accuracy(model, *self.test)
+        yield Row("right_accuracy", before)
+        yield Row("wrong_accuracy", accuracy(folklore.unprotected(*at, etas=far), *self.test))
+        for name, kind in (("right", norms.Noise), ("wrong", folklore.SharedNoise)):
+            disturbance = folklore.disturbance(model, x, noise=kind, seed=self.seed)
+            yield Row(f"{name}_content", disturbance.content)
+            yield Row(f"{name}_noise", disturbance.following)
+        for name, hooked in (("right", probes.activations), ("wrong", folklore.linear_outputs)):
+            seen = hooked(model, x, layers=self.layers).values()
+            yield Row(f"{name}_deviation", torch.stack([a.std(0, correction=0).mean() for a in seen]).mean())
+        yield Row("wrong_step", folklore.adam_length(*at))
+
+
 def build(setting: Setting, arm: Arm, seed: int, images: data.Images) -> nn.Module:
     """The network of one run, on the device of its images: weights depend on the seed alone, not on the arm."""
     make_norm = partial(norms.make, arm.norm, seed=seed, dose=arm.dose)
@@ -297,7 +343,7 @@ def train_one(run: Run, images: data.Images) -> pd.DataFrame:
         order=data.batches(len(images.train_x), setting.batch, steps=schedule.steps, seed=run.seed, device=device),
         lr=run.arm.lr,
         schedule=schedule,
-        probes=run.probes,
+        probes=run.probes(images),
     )
     frame = pd.DataFrame(collect(rows)).assign(seed=run.seed)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
@@ -379,6 +425,11 @@ def deep_linear(setting: Setting) -> pd.DataFrame:
 def linear_choices(setting: Setting) -> pd.DataFrame:
     """The first steps of the deep linear network under every choice that the paper leaves open; `arm` names it."""
     return experiment(setting, "choices")
+
+
+def mistakes(setting: Setting) -> pd.DataFrame:
+    """Chapter 5: wrong measurements beside right ones on the networks of Fig. 1, all seeds, as one tidy frame."""
+    return experiment(setting, "mistakes")
 
 
 def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFrame:

@@ -518,3 +518,60 @@ def test_the_papers_curves_keep_the_one_schema():
         assert list(runs.paper(figure).columns) == runs.COLUMNS
     with pytest.raises(ValueError, match=r"no curves of figure '3': accepted are 1a, 1b, 2, 3a, 3b, 4, 8, 10$"):
         runs.paper("3")
+
+
+# ---- mistakes ------------------------------------------------------------------------------------------------------
+
+
+def measured_at(norm, quantity, *values, eta=np.nan):
+    """One number at step 0 for each seed."""
+    return [rows(norm, 0.1, [value], quantity=quantity, seed=seed).assign(eta=eta) for seed, value in enumerate(values)]
+
+
+def judged(wrong_batch):
+    """The row of one mistake: right, BatchNorm has 8 times Standard's distance; wrong, whatever is given."""
+    parts = [
+        measured_at("none", "right_distances", 1.0, 1.1, 0.9, eta=0.1),
+        measured_at("batch", "right_distances", 8.0, 8.8, 7.3, eta=0.1),
+        measured_at("batch", "right_distances", 99.0, 99.0, 99.0, eta=0.2),  # another step length
+        measured_at("none", "wrong_last_layer", 1.0, 1.1, 0.9),
+        measured_at("batch", "wrong_last_layer", *wrong_batch),
+    ]
+    return claims.mistakes(frame(*parts), lr=0.1, step=0).set_index("mistake").loc["last layer"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "misleads"),
+    [
+        ([0.1, 0.11, 0.09], "direction"),
+        ([2.0, 2.2, 1.8], "size"),
+        ([8.1, 8.7, 7.3], "not shown"),
+        ([0.01, 8.0, 100.0], "not shown"),
+        ([0.0, 0.0, 0.0], "not shown"),
+    ],
+)
+def test_what_a_mistake_changes_is_computed(wrong, misleads):
+    row = judged(wrong)
+    assert row.misleads == misleads and row["right says"] == "higher"
+    assert row["right ratio"] == pytest.approx(8, rel=0.01) and row["right batch"] == pytest.approx(24.1 / 3)
+
+
+def test_the_same_step_in_both_networks_is_equal():
+    parts = [measured_at(norm, "wrong_step", 3.0, 4.0, 5.0) for norm in ("none", "batch")]
+    row = claims.mistakes(frame(*parts), lr=0.1, step=0).set_index("mistake").loc["Adam"]
+    assert row["right says"] == "equal" and row["right none"] == 1 and row["wrong says"] == "equal"
+
+
+def test_each_seed_alone():
+    parts = [
+        measured_at(norm, "right_distances", *values, eta=0.1)
+        for norm, values in {"none": (1.0, 2.0), "batch": (3.0, 1.0)}.items()
+    ]
+    assert claims.one_seed(frame(*parts), lr=0.1)[0].to_dict() == {0: 3.0, 1: 0.5}
+
+
+@pytest.mark.parametrize("name", claims.MISTAKES)
+def test_without_runs_a_mistake_is_not_shown(name):
+    empty = pd.DataFrame(columns=runs.COLUMNS)
+    row = claims.mistakes(empty, lr=0.1, step=0).set_index("mistake").loc[name]
+    assert row.misleads == "not shown" and np.isnan(row["right none"]) and row.called and row.instead and row.proper

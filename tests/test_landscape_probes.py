@@ -174,3 +174,12 @@ def test_model_is_left_as_it_was_also_after_an_error_in_mid_probe(probe, trainin
 def test_a_layer_that_is_not_there_is_named():
     with pytest.raises(ValueError, match=r"^no layer 9: this network has layers 1 to 4$"):
         probes.covariate_shift(linear("none"), loss_of, *batch(), lr=0.1, layers=[1, 9])
+
+
+def test_no_step_is_no_distance_to_the_bit():
+    """Also in float32, where weights that are laid out otherwise would be summed in another order."""
+    setting = models.VGG(depth="A", width=1 / 32)
+    model = setting.build(partial(norms.make, "batch"), channels=1, classes=10, generator=seeds.generator(0, "weights"))
+    x = torch.randn(8, 1, 32, 32, generator=seeds.generator(0, "images"))
+    measured = probes.along(model, nn.functional.cross_entropy, x, torch.arange(8), etas=[0.0, 0.1])
+    assert measured.distances[0] == 0 < measured.distances[1] and measured.losses[0] == measured.loss

@@ -17,7 +17,7 @@ ALLOWED = {
     "models": {"norms", "seeds"},
     "probes": {"norms", "seeds"},  # a probe freezes the noise, which is a norm
     "theory": {"seeds"},
-    "folklore": {"seeds"},
+    "folklore": {"norms", "probes", "seeds"},  # wrong beside right, on the same noise
     "train": {"data", "seeds"},
     "linear": {"data", "models", "norms", "seeds", "train"},
     "presets": {

@@ -35,6 +35,18 @@ def densities(norm, layer, *steps, seed=0):
     return [each.assign(step=s, bin=s + np.arange(-2.0, 3.0)) for s, each in zip(steps, outlines, strict=True)]
 
 
+def mistaken():
+    """Both networks of chapter 5 at two landmarks: distances and betas along step lengths, and what has none."""
+    along = ("loss_along", "gradient_distance", "beta", "right_distances", "wrong_batches", "wrong_after_update")
+    keys = [(norm, lr, seed) for norm in PAIR for lr in (0.1, 0.5) for seed in range(2)]
+    losses = [rows(norm, lr, 1 + lr, quantity="loss", seed=seed) for norm, lr, seed in keys]
+    points = [(norm, seed, name, eta) for norm in PAIR for seed in range(2) for name in along for eta in (0.001, 0.1)]
+    return losses + [
+        rows(norm, 0.1, [1 + eta + seed + len(norm)], quantity=name, seed=seed).assign(eta=eta)
+        for norm, seed, name, eta in points
+    ]
+
+
 @pytest.fixture(scope="module")
 def measured():
     """Three seeds of every arm of the noise experiment and of the paper's Fig. 1, one of which diverges."""
@@ -49,7 +61,7 @@ def measured():
         each["arm"] += "" if np.isnan(dose) else f" x{dose:g}"
     shapes = [each for norm in PAIR for layer in LAYERS for each in densities(norm, layer, 0, 10, 20, 30)]
     moved = [rows(norm, 0.1, [0.0, 0.3, 0.1], quantity="mean", layer=layer) for norm in PAIR for layer in LAYERS]
-    return runs.with_derived(frame(accuracies, shapes, moved))
+    return runs.with_derived(frame(accuracies, shapes, moved, mistaken()))
 
 
 def dash(line):
@@ -72,6 +84,10 @@ DRAWINGS = {
     "moment_row": lambda f: plots.moment_row(f, "mean_step", layers=LAYERS),
     "dose_response": lambda f: plots.dose_response(claims.benefit(f, lr=0.1)).figure,
     "dose_curves": lambda f: plots.dose_curves(f).figure,
+    "shrinking": lambda f: plots.shrinking(f, steps=[0]),
+    "undivided": lambda f: plots.undivided(f, step=0),
+    "several_models": plots.several_models,
+    "mistaken_at": lambda f: plots.mistaken_at(claims.mistakes(f, lr=0.1, step=0), 0),
     "one_dose": lambda f: plots.one_dose(runs.at_dose(f, 1.0), 1.0),
 }
 
@@ -106,6 +122,8 @@ def test_an_empty_frame_is_drawn_and_says_so(draw, empty):
         lambda f, ax: plots.moments(f, "mean_step", layer=3, ax=ax),
         lambda f, ax: plots.dose_response(claims.benefit(f, lr=0.1), ax=ax),
         lambda f, ax: plots.dose_curves(f, ax=ax),
+        lambda f, ax: plots.against_eta(f, ["right_distances"], step=0, norms=PAIR, ax=ax),
+        lambda f, ax: plots.mistaken(claims.mistakes(f, lr=0.1, step=0), ax=ax),
     ],
 )
 def test_a_plot_returns_the_axes_it_was_given(draw, measured):
