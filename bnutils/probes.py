@@ -90,6 +90,7 @@ class Along(NamedTuple):
     losses: Float[Tensor, " etas"]
     distances: Float[Tensor, " etas"]
     betas: Float[Tensor, " etas"]
+    cosines: Float[Tensor, " etas"]
 
 
 def along(
@@ -104,10 +105,12 @@ def along(
     """Loss and gradient at w - eta v for each eta, v the gradient g at w (Figs 4, 10, 11, 12, 13; Sec. 3.1).
 
     losses_e = L(w - eta_e v); distances_e = ||grad L(w - eta_e v) - g||, the l2 norm over all parameters; betas_e =
-    distances_e / (eta_e ||v||), the effective beta-smoothness of one step length. With `random`, v is a random
-    direction as long as g (stated in the paper, not drawn). All on the batch (x, y), in train mode, with one draw of
-    the noise. What is not finite at some eta is infinite there. One forward and backward pass for each eta and one
-    more; no wait for the device. Leaves parameters, buffers, gradients, mode and random streams as they were.
+    distances_e / (eta_e ||v||), the effective beta-smoothness of one step length; cosines_e, of the angle between
+    grad L(w - eta_e v) and g: 1 the same direction, -1 turned round (ours). With `random`, v is a random direction as
+    long as g (stated in the paper, not drawn). All on the batch (x, y), in train mode, with one draw of the noise.
+    What is not finite at some eta is infinite there, and its cosine NaN, as is that of a gradient that vanishes. One
+    forward and backward pass for each eta and one more; no wait for the device. Leaves parameters, buffers, gradients,
+    mode and random streams as they were.
     """
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
 
@@ -120,24 +123,32 @@ def along(
     with untouched(model):
         model.train()
         loss, g = gradient(weights)
-        norm = _norm(g)
+        flat, norm = _flat(g), _norm(g)
         v = g
         if random is not None:
             drawn = [torch.randn(each.shape, generator=random, device=each.device, dtype=each.dtype) for each in g]
             v = [each * (norm / _norm(drawn)) for each in drawn]
-        losses, distances = [], []
+        losses, distances, cosines = [], [], []
         for eta in etas:
             moved = zip(weights.items(), v, strict=True)
             loss_there, there = gradient({name: value.sub(step, alpha=eta) for (name, value), step in moved})
             losses.append(loss_there)
-            distances.append(_norm([a - b for a, b in zip(there, g, strict=True)]))
+            there = _flat(there)
+            distances.append(torch.linalg.vector_norm(there - flat))
+            cosines.append(there @ flat / (torch.linalg.vector_norm(there) * norm))
     losses, distances = (torch.stack(each).nan_to_num(math.inf, math.inf) for each in (losses, distances))
-    return Along(loss, norm, losses, distances, distances / (torch.tensor(etas).to(distances) * norm))
+    betas = distances / (torch.tensor(etas).to(distances) * norm)
+    return Along(loss, norm, losses, distances, betas, torch.stack(cosines).clamp(-1, 1))
+
+
+def _flat(tensors: Sequence[Tensor]) -> Float[Tensor, " numbers"]:
+    """All numbers in one vector."""
+    return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 def _norm(tensors: Sequence[Tensor]) -> Float[Tensor, ""]:
     """The l2 norm of all numbers together."""
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors]))
+    return torch.linalg.vector_norm(_flat(tensors))
 
 
 class Shift(NamedTuple):
@@ -192,6 +203,6 @@ def _through(layers: nn.Sequential, weights: Sequence[dict[str, Tensor]], x: Ten
 
 
 def _shift(now: Sequence[Tensor], after: Sequence[Tensor]) -> Shift:
-    one, other = (torch.cat([part.flatten() for part in parts]) for parts in (now, after))
+    one, other = _flat(now), _flat(after)
     l2 = torch.linalg.vector_norm(one - other)
     return Shift(l2, torch.nn.functional.cosine_similarity(one, other, dim=0), l2 / torch.linalg.vector_norm(one))

@@ -79,7 +79,7 @@ def test_beta_along_an_eigenvector_is_its_eigenvalue():
 
 @pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
 def test_along_is_brute_force(norm):
-    model = linear(norm)
+    model = linear(norm).eval()  # by_hand and the probe measure in train mode, whatever the mode
     loss, g = by_hand(model)
     found = probes.along(model, loss_of, *batch(), etas=ETAS)
     torch.testing.assert_close(found.loss, loss)
@@ -89,6 +89,16 @@ def test_along_is_brute_force(norm):
         torch.testing.assert_close(found.losses[place], there)
         torch.testing.assert_close(found.distances[place], distance)
         torch.testing.assert_close(found.betas[place], distance / (eta * flat(g).norm()))
+        cosine = flat(gradient) @ flat(g) / (flat(gradient).norm() * flat(g).norm())
+        torch.testing.assert_close(found.cosines[place], cosine)
+
+
+def test_the_gradient_turns_round_where_a_step_crosses_the_minimum():
+    w = torch.linspace(0.1, 1, 8).double()
+    model, nothing = Quadratic(torch.eye(8).double() * 2, w), torch.empty(0)
+    found = probes.along(model, lambda loss, _: loss, nothing, nothing, etas=(0.1, 0.49, 0.51, 4.0))
+    torch.testing.assert_close(found.cosines, torch.tensor([1.0, 1.0, -1.0, -1.0]).double())
+    assert found.cosines.abs().max() <= 1
 
 
 def test_a_random_direction_is_as_long_as_the_gradient_and_another_one():
@@ -105,12 +115,13 @@ def test_what_is_not_finite_is_infinite_at_its_step_length():
     found = probes.along(model, lambda loss, _: loss.log(), nothing, nothing, etas=(0.1, 1e200))
     assert found.losses[0].isfinite() and found.losses[1] == float("inf")
     assert not found.losses.isnan().any() and not found.distances.isnan().any()
+    assert found.cosines[0].isfinite() and found.cosines[1].isnan()
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
 def test_covariate_shift_is_brute_force(norm):
     """Definition 2.1 with a copy for each layer: those before it after their step, it and the rest as they were."""
-    model, lr = linear(norm), 0.01
+    model, lr = linear(norm).eval(), 0.01
     _, g = by_hand(model)
     updated = moved(model, g, lr)
     found = probes.covariate_shift(model, loss_of, *batch(), lr=lr, layers=[1, 2, 4])
