@@ -151,6 +151,29 @@ def _norm(tensors: Sequence[Tensor]) -> Float[Tensor, ""]:
     return torch.linalg.vector_norm(_flat(tensors))
 
 
+def gradient_norms(model: nn.Sequential, loss_of: Loss, x: Tensor, y: Tensor) -> dict[int, Float[Tensor, ""]]:
+    """How long the gradient of each layer is: ||dL/dW_i||, the l2 norm over the layer's linear map, bias included.
+
+    For every numbered layer i; a normalizer's gamma and beta do not count, so that arms compare (ours). On the batch
+    (x, y), in train mode, with one draw of the noise; in units of the loss over those of the weights, and not finite
+    where the gradient is not. One forward and backward pass. Leaves parameters, buffers, gradients, mode and random
+    streams as they were.
+    """
+    with untouched(model), torch.enable_grad():
+        model.train()
+        weights = [
+            {
+                name: value.detach().requires_grad_()
+                for name, value in m.named_parameters()
+                if name.startswith("linear.")
+            }
+            for m in model
+        ]
+        loss = loss_of(_through(model, weights, x), y)
+        gradients = iter(torch.autograd.grad(loss, [value for own in weights for value in own.values()]))
+        return {number: _norm([next(gradients) for _ in own]) for number, own in enumerate(weights, start=1)}
+
+
 class Shift(NamedTuple):
     """How far one layer's gradient moves: l2 distance, cosine of the angle, distance over the gradient's length."""
 

@@ -142,11 +142,39 @@ def test_covariate_shift_of_the_first_layer_is_exactly_zero():
     assert shift[1].l2 == 0 and shift[3].l2 > 0
 
 
+@pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
+def test_gradient_norms_are_those_of_backward(norm):
+    """On a convolutional network, whose linear maps have biases."""
+    model, (x, y) = convolutional(norm).eval(), images()
+    by_hand = copy.deepcopy(model).train()
+    with norms.frozen(by_hand):
+        loss_of(by_hand(x), y).backward()
+    found = probes.gradient_norms(model, loss_of, x, y)
+    assert list(found) == list(range(1, 12))
+    for number, length in found.items():
+        linear_map = by_hand.layer(number).linear
+        expected = torch.cat([linear_map.weight.grad.flatten(), linear_map.bias.grad]).norm()
+        torch.testing.assert_close(length, expected)
+
+
+def convolutional(norm: str) -> models.Network:
+    """Eleven layers with biases, pooling and ReLU, in float64."""
+    setting, generator = models.VGG(depth="A", width=1 / 32), seeds.generator(0, "weights")
+    return setting.build(partial(norms.make, norm), channels=1, classes=3, generator=generator).double()
+
+
+def images() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = seeds.generator(0, "images")
+    shapes = (8, 1, 32, 32), (8, 3)
+    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+
+
 def state(model: nn.Module) -> list:
     values = [value.clone() for value in model.state_dict().values()]
     noise = [(m.step, m.is_frozen) for m in model.modules() if isinstance(m, norms.Noise)]
     grads = [parameter.grad.clone() for parameter in model.parameters()]
-    return [values, grads, noise, [m.training for m in model.modules()], torch.get_rng_state()]
+    flags = [m.training for m in model.modules()], [parameter.requires_grad for parameter in model.parameters()]
+    return [values, grads, noise, flags, torch.get_rng_state()]
 
 
 def same(before: list, after: list) -> bool:
@@ -155,31 +183,59 @@ def same(before: list, after: list) -> bool:
 
 
 PROBES = {
-    "along": lambda model, loss: probes.along(model, loss, *batch(), etas=ETAS),
-    "random": lambda model, loss: probes.along(model, loss, *batch(), etas=ETAS, random=torch.Generator()),
-    "covariate_shift": lambda model, loss: probes.covariate_shift(model, loss, *batch(), lr=0.1, layers=[2, 4]),
+    "along": lambda *of: probes.along(*of, etas=ETAS),
+    "random": lambda *of: probes.along(*of, etas=ETAS, random=torch.Generator()),
+    "covariate_shift": lambda *of: probes.covariate_shift(*of, lr=0.1, layers=[2, 4]),
+    "gradient_norms": probes.gradient_norms,
 }
 
 
 @pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
 @pytest.mark.parametrize("training", [True, False])
 def test_model_is_left_as_it_was_also_after_an_error_in_mid_probe(probe, training):
+    """The error comes in the last of the probe's backward passes."""
     model = linear("noisy").train(training)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    before, calls = state(model), []
+    model[1].linear.weight.requires_grad_(False)
+    before, passes, left = state(model), [], []
 
-    def fails_later(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) == 2:
+    def counts(_) -> None:
+        passes.append(1)
+
+    def fails(_) -> None:
+        if not left:
             raise KeyError("in mid-probe")
+        left.pop()
+
+    def watched(hook, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        outputs.register_hook(hook)
         return loss_of(outputs, targets)
 
-    probe(model, loss_of)
+    probe(model, partial(watched, counts), *batch())
     assert same(before, state(model))
+    left = passes[1:]
     with pytest.raises(KeyError, match="in mid-probe"):
-        probe(model, fails_later)
-    assert same(before, state(model))
+        probe(model, partial(watched, fails), *batch())
+    assert not left and same(before, state(model))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("network", ["linear", "convolutional"])
+def test_cpu_and_gpu_agree(network):
+    """Every probe, to one part in a million; a random direction is the device's own."""
+
+    def measured(device: str) -> dict:
+        model, data = (linear("batch"), batch()) if network == "linear" else (convolutional("batch"), images())
+        model, (x, y) = model.to(device), (each.to(device) for each in data)
+        found = {name: probe(model, loss_of, x, y) for name, probe in PROBES.items() if name != "random"}
+        activations = probes.activations(model, x, layers=[1, 3])
+        layers = {
+            number: (a, probes.moments(a), probes.histogram(a[:, 0].contiguous())) for number, a in activations.items()
+        }
+        return found | {"activations": layers}
+
+    torch.testing.assert_close(measured("cuda"), measured("cpu"), check_device=False, rtol=1e-6, atol=1e-8)
 
 
 def test_a_layer_that_is_not_there_is_named():
