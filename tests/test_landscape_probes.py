@@ -1,11 +1,13 @@
-"""Probes of gradients against quadratics with known answers and against brute force in float64."""
+"""Probes of gradients and curvature against quadratics with known answers and against brute force in float64."""
 
 import copy
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from bnutils import models, norms, probes, seeds
 
@@ -157,6 +159,173 @@ def test_gradient_norms_are_those_of_backward(norm):
         torch.testing.assert_close(length, expected)
 
 
+def random_quadratic() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """One with positive and negative eigenvalues, its Hessian and its gradient."""
+    root = torch.randn(30, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    hessian, w = root + root.T, torch.ones(30, dtype=torch.float64)
+    return Quadratic(hessian, w), hessian, hessian @ w
+
+
+def test_curvature_of_a_quadratic_is_the_rayleigh_quotient_of_the_gradient():
+    model, hessian, g = random_quadratic()
+    found = probes.curvature(model, lambda loss, _: loss, torch.empty(0), torch.empty(0))
+    torch.testing.assert_close(found, g @ hessian @ g / (g @ g))
+
+
+def test_curvature_along_an_eigenvector_is_its_eigenvalue():
+    hessian, w = torch.diag(torch.tensor([3.0, 7.0]).double()), torch.tensor([0.0, 1.0]).double()
+    found = probes.curvature(Quadratic(hessian, w), lambda loss, _: loss, torch.empty(0), torch.empty(0))
+    torch.testing.assert_close(found, torch.tensor(7.0).double())
+
+
+def top(model: nn.Module, loss=loss_of, data=None, *, count: int = 3) -> torch.Tensor:
+    x, y = data or batch()
+    return probes.top_eigenvalues(model, loss, x, y, count=count, random=seeds.generator(0, "lanczos"))
+
+
+def test_top_eigenvalues_of_a_quadratic_are_known():
+    model, hessian, _ = random_quadratic()
+    found = top(model, lambda loss, _: loss, count=4)
+    torch.testing.assert_close(found, torch.linalg.eigvalsh(hessian).flip(0)[:4])
+
+
+@pytest.mark.parametrize("values", [[5.0, 5.0, 5.0, 1.0, 0.0, -9.0], [5.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0] * 6])
+def test_eigenvalues_that_repeat_or_vanish_are_found(values):
+    model = Quadratic(torch.diag(torch.tensor(values).double()), torch.ones(6).double())
+    found = top(model, lambda loss, _: loss, count=4)
+    torch.testing.assert_close(found, torch.tensor(values[:4]).double(), atol=1e-12, rtol=1e-7)
+
+
+def test_a_loss_that_is_linear_in_some_weights_is_no_error():
+    """Here in the last bias: its gradient depends on no weight."""
+    assert probes.curvature(convolutional("none"), lambda outputs, _: outputs.sum(), *images()).isfinite()
+
+
+def spread(model: nn.Module) -> tuple[list[str], list[torch.Tensor]]:
+    return [name for name, _ in model.named_parameters()], [each.detach() for each in model.parameters()]
+
+
+def hessian_of(model: nn.Module) -> torch.Tensor:
+    """The full matrix, by torch.autograd.functional.hessian, of a copy in train mode with frozen noise."""
+    model, (x, y) = copy.deepcopy(model).train(), batch()
+    names, values = spread(model)
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        parts = w.split([value.numel() for value in values])
+        point = {name: part.view_as(value) for name, part, value in zip(names, parts, values, strict=True)}
+        return loss_of(functional_call(model, point, (x,)), y)
+
+    with norms.frozen(model):
+        return torch.autograd.functional.hessian(loss, flat(values))
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
+def test_curvature_and_top_eigenvalues_are_brute_force(norm):
+    model, g = linear(norm).eval(), flat(by_hand(linear(norm))[1])
+    hessian = hessian_of(model)
+    assert len(hessian) < 100
+    torch.testing.assert_close(probes.curvature(model, loss_of, *batch()), g @ hessian @ g / (g @ g))
+    torch.testing.assert_close(top(model), torch.linalg.eigvalsh(hessian).flip(0)[:3])
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
+def test_the_hessian_is_what_differences_of_gradients_say(norm):
+    """Central differences of by-hand gradients know nothing of second derivatives."""
+    model, h = linear(norm), 1e-5
+    _, values = spread(model)
+    columns = []
+    for unit in torch.eye(len(flat(values)), dtype=torch.float64):
+        steps = [
+            part.view_as(value) for part, value in zip(unit.split([v.numel() for v in values]), values, strict=True)
+        ]
+        ahead, behind = (flat(by_hand(moved(model, steps, eta))[1]) for eta in (-h, h))
+        columns.append((ahead - behind) / (2 * h))
+    torch.testing.assert_close(torch.stack(columns), hessian_of(model), atol=1e-5, rtol=1e-6)
+
+
+class WrittenOut(nn.Module):
+    """Batch norm in train mode from elementary operations."""
+
+    def __init__(self, norm: nn.BatchNorm1d):
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, a: torch.Tensor) -> torch.Tensor:
+        variance, mean = torch.var_mean(a, dim=0, correction=0)
+        return (a - mean) / (variance + self.eps).sqrt() * self.weight + self.bias
+
+
+class AsModule(nn.Module):
+    """loss_of as curvlinops takes it; `sum`: the loss is used as it is."""
+
+    reduction = "sum"
+    forward = staticmethod(loss_of)
+
+
+FUSED = pytest.mark.xfail(
+    raises=AssertionError, reason="torch.func.jacrev, which curvlinops uses, is wrong for torch's batch norm"
+)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch written out", pytest.param("batch", marks=FUSED)])
+def test_curvlinops_and_autograd_agree(norm):
+    """Forward over reverse, by an independent library, against reverse over reverse."""
+    from curvlinops import HessianLinearOperator
+
+    model = linear(norm.split()[0])
+    expected, eigenvalues = hessian_of(model), top(model)
+    model = torch.func.replace_all_batch_norm_modules_(model)  # curvlinops cannot move running statistics
+    if norm == "batch written out":
+        for layer in list(model)[:-1]:
+            layer.norm[0] = WrittenOut(layer.norm[0])
+    # The check for determinism draws from torch's global generator.
+    operator = HessianLinearOperator(model, AsModule(), list(model.parameters()), [batch()], check_deterministic=False)
+    found = operator @ torch.eye(len(expected), dtype=torch.float64)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.linalg.eigvalsh(found).flip(0)[:3], eigenvalues)
+
+
+def test_the_starting_vector_is_the_generators_and_no_global_one_is_read():
+    model, drawn, random = linear("noisy"), [], seeds.generator(0, "lanczos")
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        before = torch.get_rng_state(), np.random.get_state()[1].copy()
+        drawn.append(top(model))
+        assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()
+    assert torch.equal(*drawn)
+    first, second = (probes.top_eigenvalues(model, loss_of, *batch(), count=3, random=random) for _ in range(2))
+    assert torch.equal(first, drawn[0]) and not torch.equal(second, first)
+    torch.testing.assert_close(second, first)
+
+
+def test_vectors_that_lanczos_draws_on_its_way_are_reproducible_too():
+    """A Hessian of rank one: after two products there is nowhere to go but to a fresh vector."""
+    model = Quadratic(torch.ones(6, 6).double(), torch.ones(6).double())
+    assert torch.equal(*(top(model, lambda loss, _: loss) for _ in range(2)))
+
+
+def test_what_diverged_has_no_curvature_and_does_not_crash():
+    model = linear("none")
+    with torch.no_grad():
+        model[0].linear.weight.fill_(1e200)
+    assert probes.curvature(model, loss_of, *batch()).isnan()
+    assert top(model).isnan().all() and len(top(model)) == 3
+    assert not any(norm.isfinite() for norm in probes.gradient_norms(model, loss_of, *batch()).values())
+
+
+def test_eigenvalues_that_do_not_converge_are_nan():
+    """A thousand eigenvalues that crowd at both ends of their range."""
+    model = Quadratic(torch.linspace(0, torch.pi, 1000).double().cos().diag(), torch.ones(1000).double())
+    assert top(model, lambda loss, _: loss, count=1).isnan().all()
+
+
+@pytest.mark.parametrize("count", [0, 36])
+def test_a_count_of_eigenvalues_that_there_are_not_is_named(count):
+    with pytest.raises(ValueError, match=rf"^count is {count}: this network has 36 weights, accepted are 1 to 35$"):
+        top(linear("none"), count=count)
+
+
 def convolutional(norm: str) -> models.Network:
     """Eleven layers with biases, pooling and ReLU, in float64."""
     setting, generator = models.VGG(depth="A", width=1 / 32), seeds.generator(0, "weights")
@@ -187,6 +356,8 @@ PROBES = {
     "random": lambda *of: probes.along(*of, etas=ETAS, random=torch.Generator()),
     "covariate_shift": lambda *of: probes.covariate_shift(*of, lr=0.1, layers=[2, 4]),
     "gradient_norms": probes.gradient_norms,
+    "curvature": probes.curvature,
+    "top_eigenvalues": lambda *of: probes.top_eigenvalues(*of, count=2, random=seeds.generator(0, "lanczos")),
 }
 
 
