@@ -313,7 +313,7 @@ def _loss_width(frame: pd.DataFrame, norm: str, lr: float, share: float) -> pd.S
     return typical(band(_arm(frame, norm, lr), "loss_low", "loss_high"), "band", norm, lr, share=share)
 
 
-def _distance(frame: pd.DataFrame, norm: str, lr: float, share: float) -> pd.Series:
+def _largest_distance(frame: pd.DataFrame, norm: str, lr: float, share: float) -> pd.Series:
     return typical(frame, "distance_high", norm, lr, share=share)
 
 
@@ -326,11 +326,11 @@ def _loss_range(setting: Any) -> list[Part]:
 
 
 def _predictiveness(setting: Any) -> list[Part]:
-    return _larger("largest distance", _distance, setting.lrs[0], 2)
+    return _larger("largest distance", _largest_distance, setting.lrs[0], 2)
 
 
 def _two_orders(setting: Any) -> list[Part]:
-    return _larger("largest distance", _distance, setting.lrs[0], 30)[:1]
+    return _larger("largest distance", _largest_distance, setting.lrs[0], 30)[:1]
 
 
 def _smoothness(setting: Any) -> list[Part]:
@@ -339,7 +339,7 @@ def _smoothness(setting: Any) -> list[Part]:
 
 def _linear_landscape(setting: Any) -> list[Part]:
     lr = setting.linear.lrs[0]
-    measures = {"width of the band": _loss_width, "largest distance": _distance, "largest beta": _beta}
+    measures = {"width of the band": _loss_width, "largest distance": _largest_distance, "largest beta": _beta}
     return [part for name, measure in measures.items() for part in _larger(name, measure, lr, 10)]
 
 

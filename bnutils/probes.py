@@ -138,7 +138,7 @@ def along(
             distances.append(torch.linalg.vector_norm(there - flat))
             cosines.append(there @ flat / (torch.linalg.vector_norm(there) * norm))
     losses, distances = (torch.stack(each).nan_to_num(math.inf, math.inf) for each in (losses, distances))
-    betas = distances / (torch.tensor(etas).to(distances) * norm)
+    betas = distances / (torch.tensor(etas, dtype=norm.dtype, device=norm.device) * norm)
     return Along(loss, norm, losses, distances, betas, torch.stack(cosines).clamp(-1, 1))
 
 

@@ -272,13 +272,14 @@ class StepLengthProbe:
         networks = {"beta_float32": model, "beta_float64": double, "beta_smooth": smoothed(double, sharpness=SHARPNESS)}
         for name, network in networks.items():
             xs = x if network is model else x.double()
-            yield Row(name, probes.along(network, LOSS, xs, y, etas=fine).betas, eta=torch.tensor(fine))
+            betas = probes.along(network, LOSS, xs, y, etas=fine).betas
+            yield Row(name, betas, eta=torch.tensor(fine, dtype=torch.float64))
         generator = seeds.generator(self.seed, "direction", self.looks, device=x.device)
         self.looks += 1
         etas = [eta * self.lr for eta in ETAS]
         look = probes.along(model, LOSS, x, y, etas=etas, random=generator)
         for name, values in {"loss_along": look.losses, "distance": look.distances, "beta": look.betas}.items():
-            yield Row(f"random_{name}", values, eta=torch.tensor(etas))
+            yield Row(f"random_{name}", values, eta=torch.tensor(etas, dtype=torch.float64))
 
 
 class MistakeProbe:
