@@ -14,7 +14,7 @@ from torch import nn
 from bnutils import data, norms, presets, probes, runs
 
 ETAS = (0.05, 0.1, 0.2, 0.4)
-NETWORKS = {"quick": {"batch": 64, "repeats": 20}, "paper": {"batch": 32, "repeats": 5}}
+NETWORKS = {"quick": {"batch": 64, "repeats": 20}, "paper": {"batch": 16, "repeats": 3}}
 
 
 def passes(model: nn.Module, x: torch.Tensor, y: torch.Tensor, count: int) -> Callable:
