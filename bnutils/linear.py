@@ -5,7 +5,6 @@ second moment (batch, l2). A few inputs with the same two moments therefore stan
 `condense`. l1 and l-infinity look at the samples themselves and keep them all.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,6 +27,7 @@ BY_MOMENTS = ("none", "batch", "l2")
 NORMS = (*BY_MOMENTS, "l1", "linf")
 # The open choices are fitted on the steps up to this one, and judged on the rest.
 FITTED = 100
+SHARES = (1.0, 0.5)  # the sum of squares, and half of it
 FIRST_LOSS = 3.54e4  # of the paper's Standard network, Fig. 3b
 
 
@@ -241,31 +241,35 @@ def train(setting: Linear, norm: str, lr: float, chosen: Sequence[int], *, probi
     and no later rows.
     """
     networks = Networks(setting, norm, chosen)
-    parameters, log, steps = networks.parameters, defaultdict(list), []
-    etas = [eta * lr for eta in setting.etas]
+    parameters, etas = networks.parameters, [eta * lr for eta in setting.etas]
+    looks = sorted({*range(0, setting.steps + 1, setting.probe_every), setting.steps})
+    log: dict[tuple[str, str | None], Tensor] = {}
+
+    def keep(quantity: str, values: Tensor, key: str | None = None) -> None:
+        # in one tensor each, made at once: small ones in between would pin the heap, hundreds of megabytes of it
+        log.setdefault((quantity, key), values.new_empty(len(looks), *values.shape))[looks.index(step)] = values
+
     for step in progress(range(setting.steps + 1), unit="step"):
         loss, g = networks.gradient(parameters)
-        if step % setting.probe_every == 0 or step == setting.steps:
-            steps.append(step)
-            log["squared_error", None].append(loss[:, None])
+        if step in looks:
+            keep("squared_error", loss)
             if probing:
                 look = along(networks, parameters, g, etas=etas)
+                keep("gradient_norm", look.gradient_norm)
+                keep("loss_along", look.losses, "eta")
+                keep("gradient_distance", look.distances, "eta")
+                keep("beta", look.betas, "eta")
+                keep("gradient_cosine", look.cosines, "eta")
                 shift = covariate_shift(networks, parameters, g, lr=lr, layers=setting.layers)
-                log["gradient_norm", None].append(look.gradient_norm[:, None])
-                log["loss_along", "eta"].append(look.losses)
-                log["gradient_distance", "eta"].append(look.distances)
-                log["beta", "eta"].append(look.betas)
-                log["gradient_cosine", "eta"].append(look.cosines)
                 for name, values in shift._asdict().items():
-                    log[f"shift_{name}", "layer"].append(values)
+                    keep(f"shift_{name}", values, "layer")
         if step < setting.steps:
             parameters = moved(parameters, g, lr)
     keys = {None: [np.nan], "eta": etas, "layer": setting.layers}
     frames = []
     for (quantity, key), values in log.items():
-        index = pd.MultiIndex.from_product([steps, chosen, keys[key]], names=["step", "seed", key or "none"])
-        values = torch.stack(values).flatten().numpy()
-        frames.append(pd.DataFrame({"value": values}, index).reset_index().assign(quantity=quantity))
+        index = pd.MultiIndex.from_product([looks, chosen, keys[key]], names=["step", "seed", key or "none"])
+        frames.append(pd.DataFrame({"value": values.flatten()}, index).reset_index().assign(quantity=quantity))
     frame = pd.concat(frames, ignore_index=True).reindex(columns=["seed", "step", "layer", "eta", "quantity", "value"])
     return _until_divergence(frame)
 
@@ -278,7 +282,7 @@ def _until_divergence(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([kept, diverged], ignore_index=True) if len(ends) else kept
 
 
-def choices(setting: Linear) -> list[Linear]:
+def choices(setting: Linear, *, shares: Sequence[float] = SHARES) -> list[Linear]:
     """The setting under every choice that the paper leaves open and that its first loss does not rule out.
 
     Variances of x and A, the share of the sum of squares, and what follows the last matrix. For independent entries
@@ -286,7 +290,7 @@ def choices(setting: Linear) -> list[Linear]:
     choices where it is within a factor 2 of what the paper's Standard network starts with.
     """
     found = []
-    for share, x, A, last in product((1.0, 0.5), (0.25, 0.5, 1.0, 2.0, 4.0), (0.1, 0.25, 0.5, 1.0), models.LAST):
+    for share, x, A, last in product(shares, (0.25, 0.5, 1.0, 2.0, 4.0), (0.1, 0.25, 0.5, 1.0), models.LAST):
         expected = share * setting.samples * setting.net.features**2 * x * A
         if FIRST_LOSS / 2 <= expected <= FIRST_LOSS * 2:
             net = replace(setting.net, last=last)
@@ -300,13 +304,13 @@ def describe(setting: Linear) -> str:
     return f"var x {setting.variance_x:g}, var A {setting.variance_A:g}, {share}, last: {setting.net.last}"
 
 
-def fit(setting: Linear) -> pd.DataFrame:
-    """The losses of every choice over the first steps, without and with batch normalization, at each learning rate.
+def fit(setting: Linear, *, shares: Sequence[float] = SHARES) -> pd.DataFrame:
+    """The losses of every choice of these shares over the first steps: none and batch, at each learning rate.
 
     A tidy frame as of `train`, with columns arm (the choice in words), norm and lr.
     """
     frames, plain = [], {}
-    for choice in progress(choices(setting), unit="choice"):
+    for choice in progress(choices(setting, shares=shares), unit="choice"):
         short = replace(choice, steps=min(FITTED, setting.steps))
         for norm, lr in product(("none", "batch"), setting.lrs):
             same = (choice.variance_x, choice.variance_A, choice.share, lr)  # without a normalizer `last` says nothing

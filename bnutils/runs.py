@@ -173,9 +173,11 @@ class LinearRun(Record):
 
 @dataclass(frozen=True)
 class LinearChoices(Record):
-    """The first steps of every choice that the paper leaves open for the deep linear network: `linear.choices`."""
+    """The first steps of every choice that the paper leaves open for the deep linear network, for one share of the
+    sum of squares: `linear.choices`."""
 
     linear: Linear
+    share: float
     preset: str
 
     @property
@@ -188,13 +190,13 @@ class LinearChoices(Record):
     def measure(self) -> pd.DataFrame:
         """Train every choice for as many steps as the choices are fitted on."""
         began = time.perf_counter()
-        return _kept(linear.fit(self.linear), self, began, dataset="Gaussian data", device=_cpu())
+        return _kept(linear.fit(self.linear, shares=[self.share]), self, began, dataset="Gaussian data", device=_cpu())
 
     def seconds(self) -> float:
         """About how long it takes on this device."""
         networks = linear.Networks(self.linear, "batch", self.linear.seeds)
         step = min(_timed(lambda: networks.gradient(networks.parameters)) for _ in range(5))
-        return step * linear.FITTED * len(self.linear.lrs) * len(linear.choices(self.linear)) * 2
+        return step * linear.FITTED * len(self.linear.lrs) * len(self.choices) * 2
 
 
 class ActivationProbe:
@@ -458,8 +460,9 @@ def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFra
     frames = [frame for frame in kept.values() if frame is not None]
     provenance = [frame.attrs.pop("provenance") for frame in frames]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+    del frames, kept  # a page's memory is short
     frame = with_derived(frame)
-    frame.attrs["missing"] = len(wanted) - len(frames)
+    frame.attrs["missing"] = len(wanted) - len(provenance)
     frame.attrs["classes"] = len(_images(setting.dataset, setting.device).classes) if name in LAYERS else 0
     frame.attrs["source"] = _source(provenance, len(missing), time.perf_counter() - began)
     return frame
@@ -516,7 +519,7 @@ def _wanted(setting: Setting, name: str) -> list[Record]:
     if name == "linear":
         return [LinearRun(lin, Arm(norm, lr), preset) for lr in lin.lrs for norm in ("batch", "none")]
     if name == "choices":
-        return [LinearChoices(lin, preset)]
+        return [LinearChoices(lin, share, preset) for share in linear.SHARES]
     fingerprint = _images(setting.dataset, setting.device).fingerprint
     return [Run(setting, arm, seed, fingerprint) for seed in setting.seeds for arm in setting.arms(name)]
 
@@ -599,8 +602,8 @@ def with_derived(frame: pd.DataFrame, *, smooth: int = SMOOTH) -> pd.DataFrame:
         values = moment.groupby([*run, "layer"], dropna=False)["value"]
         derived.append(moment.assign(quantity=f"{name}_step", value=values.diff().abs()).dropna(subset="value"))
         derived.append(moment.assign(quantity=f"{name}_from_start", value=moment["value"] - values.transform("first")))
-    rows = frame.astype({"eta": float, "lr": float})
-    rows = rows[(rows.eta > 0) & frame.quantity.isin(["loss_along", "gradient_distance", "beta"])]
+    rows = frame[frame.quantity.isin(["loss_along", "gradient_distance", "beta"])].astype({"eta": float, "lr": float})
+    rows = rows[rows.eta > 0]
     theirs = rows[~np.isclose(rows.eta, ETAS[0] * rows.lr)]
     bands = {name: theirs[theirs.quantity == source] for name, (source, _) in BANDS.items()}
     bands["beta_max_short"] = rows[rows.quantity == "beta"]

@@ -162,7 +162,7 @@ def test_the_default_is_one_of_the_choices():
 
 
 def test_fit_holds_the_first_steps_of_every_choice():
-    chosen = replace(setting(), probe_every=50)
+    chosen = setting(steps=200, probe_every=50)
     frame = linear.fit(chosen)
     assert set(frame.arm) == {linear.describe(choice) for choice in linear.choices(chosen)}
     assert set(frame.step) == {0, 50, 100} and set(frame.lr) == {1e-6, 1e-7}

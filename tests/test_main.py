@@ -46,9 +46,9 @@ def test_record_measures_every_experiment_and_says_where_from():
         said = r"{}: {} runs of preset smoke on digits: {} measured now in .*, {} read from .* torch .*\."
         assert re.fullmatch(said.format(experiment, *counts), line)
         before |= arms
-    for line, count in zip(lines[len(presets.LAYERS) :], (4, 1), strict=True):
+    for line, count in zip(lines[len(presets.LAYERS) :], (4, 2), strict=True):
         assert f"{count} runs of preset smoke on Gaussian data: {count} measured now" in line
-    assert len(list(Path(folder.name, "runs").iterdir())) == len(setting.seeds) * len(before) + 5
+    assert len(list(Path(folder.name, "runs").iterdir())) == len(setting.seeds) * len(before) + 6
 
 
 def test_record_measures_nothing_twice(monkeypatch, capsys):
