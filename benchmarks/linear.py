@@ -5,7 +5,6 @@ of the probes.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -41,7 +40,7 @@ def ordinary(norm: str) -> Callable:
 
 def training(norm: str, count: int) -> Callable:
     """A hundredth of a training of so many seeds, probes included."""
-    return partial(linear.train, replace(SHORT, seeds=tuple(range(count))), norm, LR, range(count))
+    return partial(linear.train, SHORT, norm, LR, range(count))
 
 
 def main() -> None:

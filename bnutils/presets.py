@@ -83,8 +83,12 @@ class Setting:
 
     @property
     def linear_scale(self) -> str:
-        """The scale of the deep linear network, for a verdict to say."""
-        return "the paper's full scale" if self.linear == Linear() else "another scale than the paper's"
+        """The scale of the deep linear network, for a verdict to say; the paper does not state that of its data."""
+        data = {"variance_x": self.linear.variance_x, "variance_A": self.linear.variance_A}
+        size = (
+            "the paper's full scale" if self.linear == replace(Linear(), **data) else "another scale than the paper's"
+        )
+        return f"{size}, var x {self.linear.variance_x:g}, var A {self.linear.variance_A:g}"
 
     def layers(self, experiment: str) -> tuple[int, ...]:
         """The layers that an experiment draws: the paper's, or the last hidden layer where a network is shorter."""

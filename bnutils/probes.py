@@ -113,33 +113,38 @@ def along(
     mode and random streams as they were.
     """
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    # One copy that is moved about in place: it keeps the weights' layout in memory, without which another kernel would
+    # round differently, and a large network is not laid out anew for each step length.
+    point = {name: value.clone().requires_grad_() for name, value in weights.items()}
 
-    def gradient(point: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
-        point = {name: value.clone().requires_grad_() for name, value in point.items()}
+    def gradient() -> tuple[Tensor, list[Tensor]]:
         with torch.enable_grad():
             loss = loss_of(functional_call(model, point, (x,)), y)
             return loss.detach(), list(torch.autograd.grad(loss, list(point.values())))
 
-    with untouched(model):
+    with untouched(model), torch.no_grad():
         model.train()
-        loss, g = gradient(weights)
-        flat, norm = _flat(g), _norm(g)
+        loss, g = gradient()
+        norm = _norm(g)
         v = g
         if random is not None:
             drawn = [torch.randn(each.shape, generator=random, device=each.device, dtype=each.dtype) for each in g]
             v = [each * (norm / _norm(drawn)) for each in drawn]
-        losses, distances, cosines = [], [], []
+        losses, lengths, distances = [], [], []
         for eta in etas:
-            moved = zip(weights.items(), v, strict=True)
-            # clone, as sub alone may lay the weights out differently, and another kernel then rounds differently.
-            loss_there, there = gradient({name: value.clone().sub_(step, alpha=eta) for (name, value), step in moved})
+            for moved, value, step in zip(point.values(), weights.values(), v, strict=True):
+                moved.copy_(value).sub_(step, alpha=eta)
+            loss_there, there = gradient()
             losses.append(loss_there)
-            there = _flat(there)
-            distances.append(torch.linalg.vector_norm(there - flat))
-            cosines.append(there @ flat / (torch.linalg.vector_norm(there) * norm))
+            lengths.append(_norm(there))
+            for other, here in zip(there, g, strict=True):
+                other.sub_(here)
+            distances.append(_norm(there))
+    lengths = torch.stack(lengths)
     losses, distances = (torch.stack(each).nan_to_num(math.inf, math.inf) for each in (losses, distances))
     betas = distances / (torch.tensor(etas, dtype=norm.dtype, device=norm.device) * norm)
-    return Along(loss, norm, losses, distances, betas, torch.stack(cosines).clamp(-1, 1))
+    cosines = (lengths / norm + norm / lengths - distances / lengths * (distances / norm)) / 2
+    return Along(loss, norm, losses, distances, betas, cosines.clamp(-1, 1))
 
 
 def _flat(tensors: Sequence[Tensor]) -> Float[Tensor, " numbers"]:
@@ -149,7 +154,7 @@ def _flat(tensors: Sequence[Tensor]) -> Float[Tensor, " numbers"]:
 
 def _norm(tensors: Sequence[Tensor]) -> Float[Tensor, ""]:
     """The l2 norm of all numbers together."""
-    return torch.linalg.vector_norm(_flat(tensors))
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors]))
 
 
 def gradient_norms(model: nn.Sequential, loss_of: Loss, x: Tensor, y: Tensor) -> dict[int, Float[Tensor, ""]]:

@@ -578,7 +578,8 @@ def _source(provenance: list[dict], measured: int, seconds: float) -> str:
     if not provenance:
         return "No run of this setting is on record."
     each = pd.DataFrame(provenance)
-    what = f"{len(each)} runs of preset {', '.join(each.preset.unique())} on {', '.join(each.dataset.unique())}"
+    count = f"{len(each)} run" + "s" * (len(each) > 1)
+    what = f"{count} of preset {', '.join(each.preset.unique())} on {', '.join(each.dataset.unique())}"
     how = f"{measured} measured now in {_duration(seconds)}, {len(each) - measured} read from the local cache"
     cost = f"{_duration(each.seconds.sum())} of {', '.join(each.device.unique())}"
     return f"{what}: {how} ({cost}; torch {', '.join(each.torch.unique())}; last on {each.date.max()[:10]})."
