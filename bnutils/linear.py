@@ -66,11 +66,11 @@ class Linear:
 
 
 class Parameters(NamedTuple):
-    """Of all seeds: the matrices, and gamma and beta of the normalizers."""
+    """Of all seeds: the matrices, and gamma and beta of the normalizers, for no layer where there is none."""
 
     W: Float64[Tensor, "layers seeds d d"]
-    gamma: Float64[Tensor, "layers seeds d"]
-    beta: Float64[Tensor, "layers seeds d"]
+    gamma: Float64[Tensor, "normalized seeds d"]
+    beta: Float64[Tensor, "normalized seeds d"]
 
 
 class Task(NamedTuple):
@@ -124,7 +124,8 @@ class Networks:
         W = torch.stack(
             [torch.stack([net[place].linear.weight.detach() for net in nets]) for place in range(len(nets[0]))]
         )
-        self.parameters = Parameters(W, torch.ones_like(W[..., 0]), torch.zeros_like(W[..., 0]))
+        ones = torch.ones_like(W[..., 0]) if norm != "none" else W.new_ones(0, *W.shape[1:3])
+        self.parameters = Parameters(W, ones, torch.zeros_like(ones))
 
     def layer(self, place: int, parameters: Parameters, h: Tensor) -> Tensor:
         """What layer `place`, counted from 0, makes of h [seeds d n]."""
@@ -152,7 +153,7 @@ class Networks:
         gradient = Parameters(
             *torch.autograd.grad(losses.sum(), wanted), *map(torch.zeros_like, parameters[len(wanted) :])
         )
-        if self.setting.net.last == "norm":
+        if self.norm != "none" and self.setting.net.last == "norm":
             gradient.gamma[-1], gradient.beta[-1] = 0, 0
         return losses.detach(), gradient
 

@@ -47,7 +47,7 @@ def squared(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return (outputs - targets).square().sum()
 
 
-CASES = [("none", "affine"), *[(norm, last) for norm in NORMALIZED for last in ("nothing", "affine")]]
+CASES = [("none", "affine"), ("none", "norm"), *[(norm, last) for norm in NORMALIZED for last in ("nothing", "affine")]]
 
 
 @pytest.mark.parametrize(("norm", "last"), CASES)
