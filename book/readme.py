@@ -29,7 +29,7 @@ def main() -> None:
     }
     words = {name: glued[f"verdict-{name}"] for name in claims.CLAIMS if f"verdict-{name}" in glued}
     rows = [f"| {claims.CLAIMS[name].statement} | {claims.SIGNS[word]} {word} |" for name, word in words.items()]
-    table = "\n".join([f"| The paper's claim | at preset {glued['speed-preset']} |", "|---|---|", *rows])
+    table = "\n".join([f"| Claim | at preset {glued['speed-preset']} |", "|---|---|", *rows])
     readme = ROOT / "README.md"
     before, rest = readme.read_text().split(START)
     readme.write_text(f"{before}{START}{table}\n{END}{rest.split(END)[1]}")
