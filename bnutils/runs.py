@@ -183,9 +183,12 @@ class LinearChoices(Record):
     @property
     def key(self) -> str:
         """What tells this record from every other."""
-        return self.key_of(
-            asdict(self.linear) | {"choices": [asdict(choice) for choice in linear.choices(self.linear)]}
-        )
+        return self.key_of(asdict(self.linear) | {"choices": [asdict(choice) for choice in self.choices]})
+
+    @property
+    def choices(self) -> list[Linear]:
+        """What is tried."""
+        return linear.choices(self.linear, shares=[self.share])
 
     def measure(self) -> pd.DataFrame:
         """Train every choice for as many steps as the choices are fitted on."""
@@ -605,7 +608,7 @@ def with_derived(frame: pd.DataFrame, *, smooth: int = SMOOTH) -> pd.DataFrame:
         derived.append(moment.assign(quantity=f"{name}_from_start", value=moment["value"] - values.transform("first")))
     rows = frame[frame.quantity.isin(["loss_along", "gradient_distance", "beta"])].astype({"eta": float, "lr": float})
     rows = rows[rows.eta > 0]
-    theirs = rows[~np.isclose(rows.eta, ETAS[0] * rows.lr)]
+    theirs = rows[~np.isclose(rows.eta, ETAS[0] * rows.lr, atol=0)]
     bands = {name: theirs[theirs.quantity == source] for name, (source, _) in BANDS.items()}
     bands["beta_max_short"] = rows[rows.quantity == "beta"]
     for name, each in bands.items():
