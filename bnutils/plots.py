@@ -123,7 +123,7 @@ def _mean(rows: pd.DataFrame, quantity: str) -> pd.Series:
     if QUANTITIES[quantity].scale == "linear":
         return rows.groupby("step").value.mean()
     with np.errstate(divide="ignore"):
-        return np.exp(np.log(rows.value).groupby(rows.step).mean())
+        return np.exp(np.log(rows.value.astype(float)).groupby(rows.step).mean())
 
 
 def overlay(paper: pd.DataFrame, quantity: str, *, layer: int | None = None, ax: Axes | None = None) -> Axes:
@@ -190,7 +190,7 @@ def linear_panels(frame: pd.DataFrame, paper: pd.DataFrame, *, layers: Sequence[
     """The paper's Fig. 3b, a row for each learning rate, its curves over ours: loss, distance, cosine, cosine."""
     first, second = layers[0], layers[-1]
     kinds = [("squared_error", None), ("shift_l2", first), ("shift_cosine", first), ("shift_cosine", second)]
-    rates = sorted(frame.lr.unique(), reverse=True)
+    rates = sorted(frame.lr.unique(), reverse=True) or sorted(paper.lr.unique(), reverse=True)
     rows = [[f"{lr:g}: " + (f"layer {layer}" if layer else "loss") for _, layer in kinds] for lr in rates]
     figure, axes = panels(*rows, height=2.6, width=11)
     for row, lr in zip(np.atleast_2d(axes), rates, strict=True):
@@ -237,7 +237,8 @@ def walk_along(frame: pd.DataFrame, step: int) -> Figure:
     figure, axes = panels([f"step {step}"] * 3, height=3.0, width=10)
     for ax, quantity in zip(axes, quantities, strict=True):
         along(frame, step, quantity, ax=ax)
-        values = frame[(frame.quantity == quantity) & np.isfinite(frame.value) & (frame.value > 0)].value
+        values = frame[frame.quantity == quantity].value.astype(float)
+        values = values[np.isfinite(values) & (values > 0)]
         if len(values):
             ax.set_ylim(values.min() / 1.3, values.max() * 1.3)
     legend(figure)
@@ -251,6 +252,9 @@ def step_lengths(frame: pd.DataFrame, *, norm: str, step: int, ax: Axes | None =
     """Beta against the step length in 32 bits, in 64, and in 64 without kinks: geometric mean and range over seeds."""
     ax = ax or plt.gca()
     rows = frame[(frame.norm == norm) & (frame.step == step) & frame.quantity.isin(VARIANTS)]
+    rows = rows.astype({"eta": float, "value": float})  # a frame without runs has no types
+    if rows.empty:
+        return _finish(ax, rows, r"step length $\eta$", "beta")
     tones = sns.dark_palette(COLORS[norm], 4, reverse=True)
     for (name, words), tone, marker in zip(VARIANTS.items(), tones, "os^", strict=False):
         values = rows[rows.quantity == name].groupby("eta").value
