@@ -71,20 +71,23 @@ def final_accuracy(frame: pd.DataFrame, quantity: str, norm: str, lr: float) -> 
 
 def movement(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, layer: int, relative: bool) -> pd.Series:
     """By seed, the mean over training of a layer's change of moments; `relative` divides by its standard deviation."""
-    arm = _arm(frame, norm, lr)
-
-    def average(name: str) -> pd.Series:
-        return arm[(arm.quantity == name) & (arm.layer == layer)].groupby("seed").value.mean()
-
-    return average(quantity) / average("layer_deviation") if relative else average(quantity)
+    moved = average(frame, quantity, norm, lr, layer=layer)
+    return moved / average(frame, "layer_deviation", norm, lr, layer=layer) if relative else moved
 
 
 def typical(
-    frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, layer: int | None = None, share: float = 1.0
+    frame: pd.DataFrame,
+    quantity: str,
+    norm: str,
+    lr: float,
+    *,
+    layer: int | None = None,
+    since: float = 0.0,
+    share: float = 1.0,
 ) -> pd.Series:
-    """By seed, the median of a quantity over the looks at the first `share` of training, step 0 among them."""
-    arm = _arm(frame, norm, lr)
-    rows = arm[(arm.quantity == quantity) & (arm.step <= share * frame.step.max())]
+    """By seed, the median of a quantity over the looks from `since` to `share` of training: by default all of them."""
+    arm, steps = _arm(frame, norm, lr), frame.step.max()
+    rows = arm[(arm.quantity == quantity) & (arm.step >= since * steps) & (arm.step <= share * steps)]
     rows = rows if layer is None else rows[rows.layer == layer]
     return rows.groupby("seed").value.median().reindex(_seeds(frame)).astype(float)
 
@@ -106,9 +109,7 @@ def band(frame: pd.DataFrame, low: str, high: str) -> pd.DataFrame:
 
 def late(frame: pd.DataFrame, quantity: str, norm: str, lr: float) -> pd.Series:
     """By seed, the median of a quantity over the looks at the last fifth of training."""
-    arm = _arm(frame, norm, lr)
-    rows = arm[(arm.quantity == quantity) & (arm.step >= 0.8 * frame.step.max())]
-    return rows.groupby("seed").value.median().reindex(_seeds(frame)).astype(float)
+    return typical(frame, quantity, norm, lr, since=0.8)
 
 
 def learning(frame: pd.DataFrame, *, low: float = 0.2, high: float = 0.99) -> pd.DataFrame:
@@ -346,13 +347,13 @@ def _linear_landscape(setting: Any) -> list[Part]:
 
 
 def _random_directions(setting: Any) -> list[Part]:
-    def part(name: str, quantity: str, least: float) -> Part:
+    def part(name: str, quantity: str) -> Part:
         def effect(frame: pd.DataFrame) -> pd.Series:
             return log2_ratio(*(typical(frame, quantity, norm, setting.lrs[0]) for norm in ("none", "batch")))
 
-        return Part(name, effect, low=np.log2(least), show=_times)
+        return Part(name, effect, low=0, show=_times)
 
-    return [part("distance of gradients", "random_distance", 1), part("beta", "random_beta", 1)]
+    return [part("distance of gradients", "random_distance"), part("beta", "random_beta")]
 
 
 def _saturation(setting: Any) -> list[Part]:

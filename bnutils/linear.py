@@ -310,16 +310,13 @@ def fit(setting: Linear, *, shares: Sequence[float] = SHARES) -> pd.DataFrame:
 
     A tidy frame as of `train`, with columns arm (the choice in words), norm and lr.
     """
-    frames, plain = [], {}
+    frames, trained = [], {}
     for choice in progress(choices(setting, shares=shares), unit="choice"):
         short = replace(choice, steps=min(FITTED, setting.steps))
         for norm, lr in product(("none", "batch"), setting.lrs):
-            same = (choice.variance_x, choice.variance_A, choice.share, lr)  # without a normalizer `last` says nothing
-            if norm == "none" and same in plain:
-                frame = plain[same]
-            else:
-                frame = train(short, norm, lr, setting.seeds, probing=False)
-            if norm == "none":
-                plain[same] = frame
-            frames.append(frame.assign(arm=describe(choice), norm=norm, lr=lr))
+            # without a normalizer `last` says nothing: such choices share one training
+            key = replace(short, net=setting.net) if norm == "none" else short, norm, lr
+            if key not in trained:
+                trained[key] = train(short, norm, lr, setting.seeds, probing=False)
+            frames.append(trained[key].assign(arm=describe(choice), norm=norm, lr=lr))
     return pd.concat(frames, ignore_index=True)
