@@ -25,6 +25,11 @@ from bnutils.train import progress
 # Normalizers that are a function of mean and covariance alone.
 BY_MOMENTS = ("none", "batch", "l2")
 NORMS = (*BY_MOMENTS, "l1", "linf")
+# What a training logs.
+MEASURES = (
+    *("squared_error", "diverged", "gradient_norm", "loss_along", "gradient_distance", "beta", "gradient_cosine"),
+    *("shift_l2", "shift_cosine", "shift_relative"),
+)
 # The open choices are fitted on the steps up to this one, and judged on the rest.
 FITTED = 100
 SHARES = (1.0, 0.5)  # the sum of squares, and half of it

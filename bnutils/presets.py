@@ -145,7 +145,7 @@ PRESETS = {
         preset="quick",
         dataset="digits",
         vgg=models.VGG(depth="B", width=1 / 8, head=512),
-        schedule=train.Schedule(steps=720, probe_every=10, gradient_every=20, test_every=40, landmark_every=360),
+        schedule=train.Schedule(steps=720, probe_every=10, gradient_every=30, test_every=40, landmark_every=360),
         batch=64,
     ),
     # Proves that a chapter runs, in seconds; concludes nothing.

@@ -12,9 +12,10 @@ import json
 import multiprocessing
 import os
 import platform
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -75,20 +76,45 @@ PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100,
 # Step lengths of chapter 5 in units of the learning rate, down to where a distance between gradients must vanish.
 SHRINKING = (1e-6, 1e-4, 1e-2, 1)
 PAPER_CURVES = Path(__file__).parents[1] / "book" / "paper" / "curves.csv"
+# The records that the book publishes, each under its key: what costs too much to measure while a page is read.
+RESULTS = Path(__file__).parents[1] / "book" / "results"
 
 
 class Record:
-    """What is measured in one go and kept in one file, under a key of all that can change a value."""
+    """What is measured in one go and kept in one file, under a key of all that can change a value.
+
+    measures: the quantities that it holds.
+    """
+
+    measures: tuple[str, ...]
 
     def key_of(self, what: dict) -> str:
-        """16 hex digits over what it is and the versions of the quantities."""
-        what["versions"] = {name: quantity.version for name, quantity in QUANTITIES.items()}
+        """16 hex digits over what it is and the versions of its quantities."""
+        what["versions"] = {name: QUANTITIES[name].version for name in self.measures}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def path(self) -> Path:
-        """Where it is kept."""
+        """Where it is kept on this machine."""
         return data.cache_dir() / "runs" / f"{self.key}.parquet"
+
+    @property
+    def published(self) -> Path:
+        """Where the book keeps it, if it does."""
+        return RESULTS / f"{self.key}.parquet"
+
+    @property
+    def exists(self) -> bool:
+        """Whether it is published or kept on this machine."""
+        return self.published.exists() or self.path.exists()
+
+    def kept(self) -> pd.DataFrame | None:
+        """It, as published or else as kept on this machine; None where there is neither."""
+        if self.published.exists():
+            frame = pd.read_parquet(self.published)
+            frame.attrs["provenance"]["published"] = True
+            return frame
+        return load(self.path)
 
 
 @dataclass(frozen=True)
@@ -108,7 +134,18 @@ class Run(Record):
     @property
     def carries(self) -> tuple[str, ...]:
         """The experiments whose gradients this arm is measured for, beside the activations that every run carries."""
-        return tuple(name for name in ("shift", "landscape") if self.arm in self.setting.arms(name))
+        return tuple(name for name in CARRIED if self.arm in self.setting.arms(name))
+
+    @property
+    def kinds(self) -> list[type["RunProbe"]]:
+        """The probes that it carries."""
+        return list(dict.fromkeys([ActivationProbe, *(kind for name in self.carries for kind in CARRIED[name])]))
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What training logs and what the probes find."""
+        logged = ("loss", "train_accuracy", "test_accuracy", "diverged")
+        return tuple(dict.fromkeys([*logged, *(name for kind in self.kinds for name in kind.measures)]))
 
     @property
     def key(self) -> str:
@@ -120,15 +157,7 @@ class Run(Record):
 
     def probes(self, images: data.Images) -> list[tuple[int, Probe]]:
         """What is measured during training, each with every how many steps."""
-        schedule, lr = self.setting.schedule, self.arm.lr
-        found = [(schedule.probe_every, ActivationProbe(self.setting.probed, seed=self.seed))]
-        if self.carries:
-            found.append((schedule.gradient_every, GradientProbe(lr=lr, layers=self.setting.layers("shift"))))
-        if "landscape" in self.carries:
-            found.append((schedule.landmark_every, StepLengthProbe(lr=lr, seed=self.seed)))
-            mistakes = MistakeProbe(images, lr=lr, layers=self.setting.probed, batch=self.setting.batch, seed=self.seed)
-            found.append((schedule.landmark_every, mistakes))
-        return found
+        return [(getattr(self.setting.schedule, kind.every), kind(self, images)) for kind in self.kinds]
 
     def measure(self) -> pd.DataFrame:
         """Train it."""
@@ -149,6 +178,11 @@ class LinearRun(Record):
     linear: Linear
     arm: Arm
     preset: str
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What `linear.train` logs."""
+        return linear.MEASURES
 
     @property
     def key(self) -> str:
@@ -179,6 +213,7 @@ class LinearChoices(Record):
     linear: Linear
     share: float
     preset: str
+    measures = ("squared_error", "diverged")
 
     @property
     def key(self) -> str:
@@ -202,7 +237,25 @@ class LinearChoices(Record):
         return step * linear.FITTED * len(self.linear.lrs) * len(self.choices) * 2
 
 
-class ActivationProbe:
+class RunProbe:
+    """What one run measures on its way: rows about the model on the batch of the step.
+
+    every: the field of the schedule that says every how many steps. passes: what a look costs, about, in forward and
+    backward passes. measures: the quantities of its rows.
+    """
+
+    every: str
+    passes: float
+    measures: tuple[str, ...]
+
+    def __init__(self, run: Run, images: data.Images):
+        self.run, self.lr, self.seed = run, run.arm.lr, run.seed
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
+        raise NotImplementedError
+
+
+class ActivationProbe(RunProbe):
     """Rows about the activations of some layers: one sampled unit as the paper draws it, and the average over all
     units.
 
@@ -211,10 +264,13 @@ class ActivationProbe:
     seed and layer alone, so arms share it.
     """
 
-    passes = 0.5  # what a look costs, about, in forward and backward passes
+    every = "probe_every"
+    passes = 0.5
+    measures = ("density", "mean", "variance", "layer_deviation", "layer_mean_step", "layer_variance_step")
 
-    def __init__(self, layers: Iterable[int], *, seed: int):
-        self.layers, self.seed = tuple(layers), seed
+    def __init__(self, run: Run, images: data.Images):
+        super().__init__(run, images)
+        self.layers = run.setting.probed
         self.before: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, model: nn.Module, x: Tensor, _y: Tensor) -> Iterator[Row]:
@@ -233,17 +289,23 @@ class ActivationProbe:
             self.before[layer] = mean, variance
 
 
-class GradientProbe:
+class GradientProbe(RunProbe):
     """Rows about the gradient on the batch of the step: how far it moves when layers before it do (Fig. 3), when the
     whole network moves along it (Figs 4, 11), and how long it is.
 
     Step lengths are `ETAS` in units of the learning rate; `loss_along` also has the loss at the point itself, eta 0.
     """
 
+    every = "gradient_every"
     passes = 14
+    measures = (
+        *("loss_along", "gradient_distance", "gradient_cosine", "beta", "gradient_norm", "curvature"),
+        *("layer_gradient_norm", "shift_l2", "shift_cosine", "shift_relative"),
+    )
 
-    def __init__(self, *, lr: float, layers: Iterable[int]):
-        self.lr, self.layers = lr, tuple(layers)
+    def __init__(self, run: Run, images: data.Images):
+        super().__init__(run, images)
+        self.layers = run.setting.layers("shift")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
         look = probes.along(model, LOSS, x, y, etas=[eta * self.lr for eta in ETAS])
@@ -262,14 +324,17 @@ class GradientProbe:
                 yield Row(f"shift_{name}", value, layer=layer)
 
 
-class StepLengthProbe:
+class StepLengthProbe(RunProbe):
     """Rows about beta as a function of eta: on a fine grid, also in float64 and without kinks; and along a random
     direction as long as the gradient."""
 
+    every = "landmark_every"
     passes = 130
+    measures = ("beta_float32", "beta_float64", "beta_smooth", "random_loss_along", "random_distance", "random_beta")
 
-    def __init__(self, *, lr: float, seed: int):
-        self.lr, self.seed, self.looks = lr, seed, 0
+    def __init__(self, run: Run, images: data.Images):
+        super().__init__(run, images)
+        self.looks = 0
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
         fine = [eta * self.lr for eta in FINE]
@@ -287,7 +352,7 @@ class StepLengthProbe:
             yield Row(f"random_{name}", values, eta=torch.tensor(etas, dtype=torch.float64))
 
 
-class MistakeProbe:
+class MistakeProbe(RunProbe):
     """Rows that put each mistake of chapter 5 beside the right measurement, at one point of training.
 
     Right: what `GradientProbe` finds there, and the distance of gradients far below the learning rate, where it must
@@ -296,12 +361,19 @@ class MistakeProbe:
     they were.
     """
 
+    every = "landmark_every"
     passes = 35
+    measures = (
+        *("right_distances", "right_accuracy", "right_noise", "right_content", "right_deviation"),
+        *("wrong_batches", "wrong_after_update", "wrong_last_layer", "wrong_eval_mode", "wrong_accuracy"),
+        *("wrong_noise", "wrong_content", "wrong_deviation", "wrong_step"),
+    )
 
-    def __init__(self, images: data.Images, *, lr: float, layers: Iterable[int], batch: int, seed: int):
-        self.lr, self.layers, self.seed = lr, tuple(layers), seed
-        count = len(images.train_x)
-        drawn = torch.randperm(count, generator=seeds.generator(seed, "second batch"))[:batch].to(images.train_x.device)
+    def __init__(self, run: Run, images: data.Images):
+        super().__init__(run, images)
+        self.layers = run.setting.probed
+        order = torch.randperm(len(images.train_x), generator=seeds.generator(run.seed, "second batch"))
+        drawn = order[: run.setting.batch].to(images.train_x.device)
         self.other = images.train_x[drawn], images.train_y[drawn]
         self.test = images.test_x[:500], images.test_y[:500]
 
@@ -327,6 +399,13 @@ class MistakeProbe:
             seen = hooked(model, x, layers=self.layers).values()
             yield Row(f"{name}_deviation", torch.stack([a.std(0, correction=0).mean() for a in seen]).mean())
         yield Row("wrong_step", folklore.adam_length(*at))
+
+
+# What the arms of an experiment carry, beside the activations that every run carries. An arm of several carries all.
+CARRIED: dict[str, tuple[type[RunProbe], ...]] = {
+    "shift": (GradientProbe,),
+    "landscape": (GradientProbe, StepLengthProbe, MistakeProbe),
+}
 
 
 def build(setting: Setting, arm: Arm, seed: int, images: data.Images) -> nn.Module:
@@ -447,7 +526,7 @@ def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFra
     """
     began = time.perf_counter()
     wanted = _wanted(setting, name)
-    kept = {run: load(run.path) for run in wanted}
+    kept = {run: run.kept() for run in wanted}
     missing = [run for run in wanted if kept[run] is None]
     seconds = _cost(missing)
     if limit and seconds > 60 * setting.minutes:
@@ -459,7 +538,7 @@ def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFra
         missing = []
     elif missing:
         measure(missing)
-        kept |= {run: load(run.path) for run in missing}
+        kept |= {run: run.kept() for run in missing}
     frames = [frame for frame in kept.values() if frame is not None]
     provenance = [frame.attrs.pop("provenance") for frame in frames]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
@@ -469,6 +548,15 @@ def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFra
     frame.attrs["classes"] = len(_images(setting.dataset, setting.device).classes) if name in LAYERS else 0
     frame.attrs["source"] = _source(provenance, len(missing), time.perf_counter() - began)
     return frame
+
+
+def publish(setting: Setting, name: str) -> list[Path]:
+    """Copy the runs of an experiment that are kept on this machine to the published records; where they are then."""
+    found = [run for run in _wanted(setting, name) if run.path.exists()]
+    RESULTS.mkdir(exist_ok=True)
+    for run in found:
+        shutil.copyfile(run.path, run.published)
+    return [run.published for run in found]
 
 
 def measure(missing: list[Record]) -> None:
@@ -489,14 +577,21 @@ def measure(missing: list[Record]) -> None:
 def _executor(device: str) -> Executor:
     if data.device(device).type == "cuda":
         return ThreadPoolExecutor(max_workers=1)
-    # spawn, since a fork of a process that has run torch's threads hangs.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=context, initializer=_start_worker)
+    # Not fork: the child of a process that has run torch's threads hangs. Workers are forked from a server that has
+    # only imported, and share its memory; where there is none, each imports for itself.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(["bnutils.runs"])
+    start = {"initializer": _start_worker, "initargs": (dict(os.environ),)}
+    return ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=context, **start)
 
 
-def _start_worker() -> None:
-    """One thread: two networks side by side are faster than one on two threads, and its sums have one order."""
-    os.environ["TQDM_DISABLE"] = "1"
+def _start_worker(environment: dict[str, str]) -> None:
+    """One thread: two networks side by side are faster than one on two threads, and its sums have one order.
+
+    The server that a worker is forked from has the environment of when it was started; this is that of now.
+    """
+    os.environ.update(environment, TQDM_DISABLE="1")
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -583,7 +678,10 @@ def _source(provenance: list[dict], measured: int, seconds: float) -> str:
     each = pd.DataFrame(provenance)
     count = f"{len(each)} run" + "s" * (len(each) > 1)
     what = f"{count} of preset {', '.join(each.preset.unique())} on {', '.join(each.dataset.unique())}"
-    how = f"{measured} measured now in {_duration(seconds)}, {len(each) - measured} read from the local cache"
+    published = int(each.get("published", pd.Series(dtype=bool)).eq(True).sum())
+    kept = len(each) - measured - published
+    how = f"{measured} measured now in {_duration(seconds)}, {kept} read from the local cache"
+    how += f", {published} from the published records" if published else ""
     cost = f"{_duration(each.seconds.sum())} of {', '.join(each.device.unique())}"
     return f"{what}: {how} ({cost}; torch {', '.join(each.torch.unique())}; last on {each.date.max()[:10]})."
 
@@ -648,7 +746,7 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
             fixed[where]["gradients probed every"] = f"{each.schedule.gradient_every} steps"
         if not each.layers(name):
             del fixed[where]["layers drawn"]
-    missing = [run for run in _wanted(setting, name) if not run.path.exists()]
+    missing = [run for run in _wanted(setting, name) if not run.exists]
     fixed["here"]["device"] = str(data.device(setting.device))
     fixed["here"]["runs"] = f"{len(_wanted(setting, name))}"
     fixed["here"]["cost of those not kept yet"] = _duration(_cost(missing))
@@ -657,7 +755,7 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
 
 def _plan_linear(setting: Setting) -> pd.DataFrame:
     lin, wanted = setting.linear, _wanted(setting, "linear")
-    missing = [run for run in wanted if not run.path.exists()]
+    missing = [run for run in wanted if not run.exists]
     here, theirs = "here", "in the paper"
     share = f"{lin.share:g} x the sum of squares over samples"
     rates = ", ".join(f"{lr:g}" for lr in lin.lrs)

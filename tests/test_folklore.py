@@ -1,6 +1,7 @@
 """The wrong measurements are wrong in the way they say, against brute force, and harm nothing."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -130,7 +131,7 @@ def test_adams_first_step_is_torchs():
 
 
 def probe(drawn: data.Images) -> runs.MistakeProbe:
-    return runs.MistakeProbe(drawn, lr=0.1, layers=[2, 9], batch=8, seed=0)
+    return runs.MistakeProbe(runs.Run(replace(setting(depth="A"), batch=8), presets.Arm("batch", 0.1), 0, ""), drawn)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "noisy"])

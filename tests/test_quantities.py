@@ -39,6 +39,13 @@ def test_a_frame_holds_every_run(frames, name):
     assert not frame.duplicated(keys).any()
 
 
+@pytest.mark.parametrize("name", presets.EXPERIMENTS)
+def test_a_record_holds_what_it_says_it_measures(frames, name):
+    """Its key has the versions of these."""
+    for record in runs._wanted(SETTING, name):
+        assert set(record.kept().quantity) == set(record.measures) - {"diverged"}
+
+
 def test_a_diverged_run_keeps_to_the_schema():
     """With it, every quantity that is registered is one that is measured."""
     images = data.load("digits")

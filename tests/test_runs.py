@@ -101,6 +101,24 @@ def test_key_holds_what_can_change_a_value_and_nothing_else(setting, images, mon
     assert run.key != before
 
 
+def test_a_quantity_that_a_run_does_not_measure_changes_no_key(setting, images, monkeypatch):
+    plain, carrying = one(setting, images, presets.Arm("noisy", 0.1, 1.0)), one(setting, images)
+    before = plain.key, carrying.key
+    monkeypatch.setitem(QUANTITIES, "beta_smooth", replace(QUANTITIES["beta_smooth"], version=2))
+    assert plain.key == before[0] and carrying.key != before[1]
+
+
+def test_a_published_run_is_read_and_not_measured_again(cache, setting, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
+    frame = runs.speed(setting)
+    assert len(runs.publish(setting, "speed")) == 8
+    shutil.rmtree(cache)
+    again = runs.speed(setting)
+    assert "0 measured now" in again.attrs["source"] and "8 from the published records" in again.attrs["source"]
+    pd.testing.assert_frame_equal(again, frame)
+    assert not cache.exists() and runs.plan(setting, "speed").loc["cost of those not kept yet", "here"] == "0 s"
+
+
 def test_a_run_is_written_whole_or_not_at_all(cache, setting, images, monkeypatch):
     run = one(setting, images)
     frame = runs.train_one(run, images)
@@ -167,7 +185,7 @@ def test_a_costly_setting_says_what_is_missing_and_goes_on(cache, capsys):
 
 def test_activation_rows_by_hand(setting, images):
     """Against moments computed from the activations themselves, at two networks in a row."""
-    probe = runs.ActivationProbe([2, 9], seed=0)
+    probe = runs.ActivationProbe(one(setting, images), images)
     x = images.train_x[:32]
     networks = [runs.build(setting, presets.Arm("none", 0.1), seed, images) for seed in (0, 1)]
     first, second = ({(r.quantity, r.layer): r for r in probe(network, x, images.train_y[:32])} for network in networks)
@@ -190,7 +208,7 @@ def test_gradient_rows_are_the_probes(setting, images):
         runs.build(setting, presets.Arm("batch", 0.1), 0, images),
         (images.train_x[:32], images.train_y[:32]),
     )
-    rows = list(runs.GradientProbe(lr=0.2, layers=[5, 10])(network, x, y))
+    rows = list(runs.GradientProbe(one(setting, images, presets.Arm("batch", 0.2)), images)(network, x, y))
     found = {(row.quantity, row.layer): row for row in rows}
     look = runs.probes.along(network, runs.LOSS, x, y, etas=[0.05, 0.1, 0.2, 0.4, 0.8])
     torch.testing.assert_close(found["loss_along", None].value[1:], look.losses)
@@ -218,7 +236,7 @@ def test_step_length_rows_tell_the_causes_apart(setting, images):
         runs.build(setting, presets.Arm("batch", 0.1), 0, images),
         (images.train_x[:32], images.train_y[:32]),
     )
-    found = {row.quantity: row for row in runs.StepLengthProbe(lr=0.1, seed=0)(network, x, y)}
+    found = {row.quantity: row for row in runs.StepLengthProbe(one(setting, images), images)(network, x, y)}
     fine = [eta * 0.1 for eta in runs.FINE]
     for name in ("beta_float32", "beta_float64", "beta_smooth"):
         assert found[name].eta.tolist() == pytest.approx(fine)

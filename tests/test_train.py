@@ -71,8 +71,9 @@ def test_schedule_of_rows():
 
 
 def test_probes_change_nothing():
-    plain, columns = run(presets.Arm("noisy", 0.1, 1.0))
-    probed, again = run(presets.Arm("noisy", 0.1, 1.0), probes=[(2, runs.ActivationProbe([2, 9], seed=0))])
+    arm = presets.Arm("noisy", 0.1, 1.0)
+    plain, columns = run(arm)
+    probed, again = run(arm, probes=[(2, runs.ActivationProbe(runs.Run(setting(), arm, 0, ""), digits()))])
     assert values(columns, "loss") == values(again, "loss")
     for a, b in zip(plain.state_dict().values(), probed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
