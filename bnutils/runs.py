@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import platform
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -110,11 +111,16 @@ class Record:
 
     def kept(self) -> pd.DataFrame | None:
         """It, as published or else as kept on this machine; None where there is neither."""
-        if self.published.exists():
-            frame = pd.read_parquet(self.published)
-            frame.attrs["provenance"]["published"] = True
-            return frame
-        return load(self.path)
+        if not self.published.exists():
+            return load(self.path)
+        try:
+            frame = _read(self.published)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            print(f"damaged published record {self.published.name}, not used: {reason}; restore it from the repository")
+            return load(self.path)
+        frame.attrs["provenance"]["published"] = True
+        return frame
 
 
 @dataclass(frozen=True)
@@ -450,9 +456,27 @@ def _kept(frame: pd.DataFrame, run: Run | LinearRun, began: float, *, dataset: s
         "seconds": round(time.perf_counter() - began, 1),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "digest": digest(frame),
         "status": "finished" if ends.empty else f"diverged at step {int(ends.min())}",
     }
     return frame
+
+
+def digest(frame: pd.DataFrame) -> str:
+    """SHA-256 over the rows, in hex: what a record says it holds."""
+    return hashlib.sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()).hexdigest()
+
+
+@cache
+def _commit() -> str:
+    """The commit of this checkout, with a + where something in it is changed; "unknown" outside of one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _cpu() -> str:
@@ -470,10 +494,18 @@ def save(frame: pd.DataFrame, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def _read(path: Path) -> pd.DataFrame:
+    """The record in this file. Raises ValueError where its rows are not those that it was written with."""
+    frame = pd.read_parquet(path)
+    if digest(frame) != frame.attrs["provenance"]["digest"]:
+        raise ValueError("its rows do not fit its digest")
+    return frame
+
+
 def load(path: Path) -> pd.DataFrame | None:
     """The run kept at `path`, or None where there is none. A file that cannot be read is named and put aside."""
     try:
-        return pd.read_parquet(path)
+        return _read(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

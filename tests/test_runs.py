@@ -142,6 +142,28 @@ def test_a_damaged_run_is_named_kept_aside_and_measured_again(cache, setting, ca
     assert "1 measured now" in frame.attrs["source"] and path.with_suffix(".damaged").exists()
 
 
+def test_a_record_whose_rows_were_changed_is_not_used(cache, setting, images, tmp_path, monkeypatch, capsys):
+    """One number changed in the file, the file still whole: here and among the published ones."""
+    monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
+    runs.speed(setting)
+    runs.publish(setting, "speed")
+    run = one(setting, images)
+    frame = runs.load(run.path)
+    changed = frame.assign(value=frame.value.where(frame.index != 3, 0.125))
+    changed.attrs = frame.attrs
+    runs.save(changed, run.published)
+    pd.testing.assert_frame_equal(run.kept(), frame)
+    assert "damaged published record" in capsys.readouterr().out
+    runs.save(changed, run.path)
+    assert run.kept() is None and "digest" in capsys.readouterr().out and not run.path.exists()
+
+
+def test_provenance_says_who_when_and_on_what(cache, setting, images):
+    provenance = runs.train_one(one(setting, images), images).attrs["provenance"]
+    assert provenance["commit"] != "unknown" and provenance["torch"] == torch.__version__
+    assert provenance["dataset"] == "digits" and provenance["preset"] == "smoke" and provenance["python"]
+
+
 def test_a_run_that_fails_does_not_lose_the_others(cache, setting, images):
     """The bad one's folder of images is gone when its worker process comes to read it."""
     folder = cache.parent / "gone"
