@@ -1016,3 +1016,84 @@ def one_seed(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
     )
     each = each.reindex(columns=["none", "batch"])
     return (each.batch / each.none).unstack("step")
+
+
+# ---- smoothness and speed ------------------------------------------------------------------------------------------
+
+WINDOWS = {
+    "before training": lambda frame: frame[frame.step == 0],
+    "while it learns": learning,
+    "all of training": lambda frame: frame,
+}
+
+
+def smooth_and_fast(frame: pd.DataFrame, *, lr: float, window: str = "while it learns") -> pd.DataFrame:
+    """How smooth and how fast each normalizer is, a row each: column norm, and three for each of four measures.
+
+    speed: the mean of the smoothed training accuracy over all of training, the area under its curve, to which a run
+    that has diverged adds nothing; unlike steps to 90 % it is there for runs that never arrive. width, distance, beta:
+    medians of the width of the band of losses, of the largest distance of gradients and of the largest beta, over the
+    looks of `window`: step 0, the looks at which a run's own accuracy lies between 20 and 99 %, or all. Of each the
+    mean over seeds (geometric but for speed), and the smallest and largest seed as *_low, *_high.
+    """
+    looks, rows = WINDOWS[window](frame), []
+    for norm in dict.fromkeys(frame.norm[frame.lr == lr]):
+        arm = _arm(frame, norm, lr)
+        area = arm[arm.quantity == "smooth_accuracy"].groupby("seed").value.sum() / max(frame.step.max(), 1)
+        row = {"norm": norm, "speed": area.mean(), "speed_low": area.min(), "speed_high": area.max()}
+        for name, measure in zip(("width", "distance", "beta"), MEASURES.values(), strict=True):
+            values = measure(looks, norm, lr, 1.0).dropna()
+            row |= {name: np.exp(np.log(values).mean()), f"{name}_low": values.min(), f"{name}_high": values.max()}
+        rows.append(row)
+    columns = [f"{name}{end}" for name in ("speed", "width", "distance", "beta") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["norm", *columns])
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A rank correlation: rho, its 95 % interval, the share of permutations at least as extreme, of how many pairs."""
+
+    rho: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def rank(x: pd.Series, y: pd.Series) -> Rank:
+    """Spearman's rank correlation of the pairs that have both values.
+
+    The interval is Fisher's, z = artanh(rho), with Bonett and Wright's (2000) variance (1 + rho^2 / 2) / (n - 3), and
+    rough for as few as ten pairs; p, two-sided, is that of 9,999 random permutations. All NaN for fewer than four
+    pairs, or where one side has one value only.
+    """
+    pairs = pd.DataFrame({"x": x, "y": y}).dropna()
+    n = len(pairs)
+    if n < 4 or (pairs.nunique() == 1).any():
+        return Rank(np.nan, np.nan, np.nan, np.nan, n)
+    one, other = (stats.zscore(stats.rankdata(pairs[name])) for name in ("x", "y"))
+    found = stats.permutation_test(
+        (one,),
+        lambda ranks, axis=-1: (ranks * other).mean(axis),
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=9999,
+        rng=np.random.default_rng(0),
+    )
+    rho = min(max(float(found.statistic), -1.0), 1.0)
+    z = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
+    half = stats.norm.ppf(0.975) * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    return Rank(rho, float(np.tanh(z - half)), float(np.tanh(z + half)), float(found.pvalue), n)
+
+
+def ranks(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
+    """`rank` of speed with each measure of the landscape, over the normalizers, for each window: a row each.
+
+    A negative rho says that what trains faster has the smaller band, distance or beta.
+    """
+    rows = []
+    for window in WINDOWS:
+        table = smooth_and_fast(frame, lr=lr, window=window)
+        for name, words in zip(("width", "distance", "beta"), MEASURES, strict=True):
+            rows.append({"measured": window, "landscape": words} | vars(rank(table[name], table.speed)))
+    return pd.DataFrame(rows)

@@ -761,6 +761,7 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
         }
         if name in ("shift", "landscape", "mistakes"):
             del fixed[where]["activations probed every"]
+        if name in ("shift", "landscape", "mistakes", "norms"):
             fixed[where]["gradients probed every"] = f"{each.schedule.gradient_every} steps"
         if not each.layers(name):
             del fixed[where]["layers drawn"]
@@ -818,8 +819,8 @@ def paper(figure: str) -> pd.DataFrame:
     graphics.
 
     The figure numbers are v3's: 1a, 1b, 2, 3a, 3b, 4, 5a, 5b, 8, 10, 12, 13. Accuracies become shares; a band
-    becomes two quantities. Between listed points the curves are straight, so they are filled in at the paper's own logging
-    interval. Raises ValueError for a figure without curves.
+    becomes two quantities. Between listed points the curves are straight, so they are filled in at the paper's
+    own logging interval. Raises ValueError for a figure without curves.
     """
     curves = pd.read_csv(PAPER_CURVES, dtype={"figure": str})
     curves = curves[curves.figure.str.fullmatch(f"{figure}[abcd]?")]
