@@ -1049,6 +1049,31 @@ def smooth_and_fast(frame: pd.DataFrame, *, lr: float, window: str = "while it l
     return pd.DataFrame(rows, columns=["norm", *columns])
 
 
+def arrivals(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
+    """How far each normalizer gets at one learning rate, a row each: column norm, and in words what follows.
+
+    How many runs reach 90 % training accuracy, the median steps to it, and the test accuracy over the last fifth.
+    """
+    rows = []
+    for norm in dict.fromkeys(frame.norm[frame.lr == lr]):
+        there, last = arrival(frame, norm, lr), final_accuracy(frame, "test_accuracy", norm, lr)
+        rows.append([norm, f"{there.count()} of {len(there)}", in_words(frame, norm, lr), _percent(last.mean())])
+    return pd.DataFrame(rows, columns=["norm", "reach 90 %", "median steps to it", "late test accuracy"])
+
+
+def late_losses(frame: pd.DataFrame, paper: pd.DataFrame, *, lr: float) -> pd.DataFrame:
+    """The deep linear network's loss over the last fifth of training, a row for each normalizer, beside the paper's.
+
+    Columns norm, seeds, median over seeds, smallest, largest, and paper: of the paper's one run.
+    """
+    rows = []
+    for norm in dict.fromkeys(frame.norm[frame.lr == lr]):
+        ours = late(frame, "squared_error", norm, lr).dropna()
+        theirs = late(paper, "squared_error", norm, lr).median()
+        rows.append([norm, len(ours), ours.median(), ours.min(), ours.max(), theirs])
+    return pd.DataFrame(rows, columns=["norm", "seeds", "median", "smallest", "largest", "paper"])
+
+
 @dataclass(frozen=True)
 class Rank:
     """A rank correlation: rho, its 95 % interval, the share of permutations at least as extreme, of how many pairs."""
@@ -1058,6 +1083,11 @@ class Rank:
     high: float
     p: float
     n: int
+
+    @property
+    def says(self) -> str:
+        """What the interval says of measures of roughness and speed."""
+        return "smoother is faster" if self.high < 0 else "rougher is faster" if self.low > 0 else "open"
 
 
 def rank(x: pd.Series, y: pd.Series) -> Rank:
@@ -1081,19 +1111,26 @@ def rank(x: pd.Series, y: pd.Series) -> Rank:
         rng=np.random.default_rng(0),
     )
     rho = min(max(float(found.statistic), -1.0), 1.0)
+    return Rank(rho, *rank_interval(rho, n), float(found.pvalue), n)
+
+
+def rank_interval(rho: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of `rank` for a rank correlation of n pairs."""
     z = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
     half = stats.norm.ppf(0.975) * np.sqrt((1 + rho**2 / 2) / (n - 3))
-    return Rank(rho, float(np.tanh(z - half)), float(np.tanh(z + half)), float(found.pvalue), n)
+    return float(np.tanh(z - half)), float(np.tanh(z + half))
 
 
 def ranks(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
     """`rank` of speed with each measure of the landscape, over the normalizers, for each window: a row each.
 
-    A negative rho says that what trains faster has the smaller band, distance or beta.
+    A negative rho says that what trains faster has the smaller band, distance or beta; `says`, whether the interval
+    excludes zero, and on which side.
     """
     rows = []
     for window in WINDOWS:
         table = smooth_and_fast(frame, lr=lr, window=window)
         for name, words in zip(("width", "distance", "beta"), MEASURES, strict=True):
-            rows.append({"measured": window, "landscape": words} | vars(rank(table[name], table.speed)))
+            found = rank(table[name], table.speed)
+            rows.append({"measured": window, "landscape": words} | vars(found) | {"says": found.says})
     return pd.DataFrame(rows)

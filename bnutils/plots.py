@@ -578,6 +578,8 @@ def smoothings(frame: pd.DataFrame, *, norms: Sequence[str], paper: pd.DataFrame
                 bands(paper[paper.norm == norm], *quantities, paper=True, ax=ax)
             elif paper is not None:
                 overlay(paper[paper.norm == norm], *quantities, ax=ax)
+            if quantities != LANDSCAPE["beta"]:
+                ax.set_xlabel("")
         _one_y(row)
     legend(figure)
     return figure
@@ -591,10 +593,12 @@ def _landscape(frame: pd.DataFrame, *quantities: str, ax: Axes) -> Axes:
 def _one_y(row: Sequence[Axes]) -> None:
     """The same y axis in all panels of a row, named at its left; few steps below."""
     limits = [ax.get_ylim() for ax in row]
-    for ax in row:
+    for place, ax in enumerate(row):
         ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        ax.label_outer()
-        ax.locator_params(axis="x", nbins=4)
+        ax.locator_params(axis="x", nbins=3)
+        if place:
+            ax.set_ylabel("")
+            ax.tick_params(labelleft=False, which="both")
 
 
 def one_norm(frame: pd.DataFrame, norm: str, *, layer: int) -> Figure:
@@ -624,9 +628,9 @@ def scatter(table: pd.DataFrame, measure: str, *, words: str, ax: Axes | None = 
     known = table.dropna(subset=[measure, "speed"])
     for _, row in known.iterrows():
         x, y = row[measure], row.speed
-        bars = {"xerr": [[x - row[f"{measure}_low"]], [row[f"{measure}_high"] - x]]}
-        bars |= {"yerr": [[y - row.speed_low], [row.speed_high - y]]}
-        ax.errorbar(x, y, **bars, marker="o", color=COLORS[row.norm], elinewidth=0.8, ls="none")
+        ax.hlines(y, row[f"{measure}_low"], row[f"{measure}_high"], color=COLORS[row.norm], lw=0.8)
+        ax.vlines(x, row.speed_low, row.speed_high, color=COLORS[row.norm], lw=0.8)
+        ax.plot(x, y, "o", color=COLORS[row.norm])
         ax.annotate(NAMES[row.norm], (x, y), xytext=(4, 4), textcoords="offset points", fontsize="x-small")
     if known.empty:
         _say(ax, EMPTY)
