@@ -15,6 +15,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bnutils.quantities import QUANTITIES
 
@@ -343,7 +344,7 @@ def ridges(
 def ridge_grid(frame: pd.DataFrame, *, layers: Sequence[int], norms: Sequence[str]) -> np.ndarray:
     """`ridges` for layers in rows and normalizers in columns; the axes."""
     rows = [[f"{NAMES[norm]}, layer {layer}" for norm in norms] for layer in layers]
-    _, axes = panels(*rows, height=2.7)
+    _, axes = panels(*rows, height=2.7, width=max(9.0, 2.2 * len(norms)))
     for ax, (layer, norm) in zip(axes.flat, product(layers, norms), strict=True):
         ridges(frame, layer=layer, norm=norm, ax=ax)
     return axes
@@ -635,6 +636,12 @@ def scatter(table: pd.DataFrame, measure: str, *, words: str, ax: Axes | None = 
     if known.empty:
         _say(ax, EMPTY)
     ax.set_xscale("log")
+    ax.margins(0.15)
+    low, high = ax.get_xlim()
+    if high < 10 * low:  # no power of ten to put a number to
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(words)
     ax.set_ylabel("mean training accuracy")
     return ax
