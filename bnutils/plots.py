@@ -579,8 +579,6 @@ def smoothings(frame: pd.DataFrame, *, norms: Sequence[str], paper: pd.DataFrame
                 bands(paper[paper.norm == norm], *quantities, paper=True, ax=ax)
             elif paper is not None:
                 overlay(paper[paper.norm == norm], *quantities, ax=ax)
-            if quantities != LANDSCAPE["beta"]:
-                ax.set_xlabel("")
         _one_y(row)
     legend(figure)
     return figure
@@ -615,7 +613,7 @@ def one_norm(frame: pd.DataFrame, norm: str, *, layer: int) -> Figure:
     for ax, quantities in zip(above[1:], LANDSCAPE.values(), strict=True):
         _landscape(rows, *quantities, ax=ax)
     for ax, each in zip(below, ("none", "batch", norm), strict=True):
-        ridges(rows, layer=layer, norm=each, seed=int(frame.seed.min()), ax=ax, steps=6)
+        ridges(rows, layer=layer, norm=each, ax=ax, steps=6)
     legend(upper)
     return figure
 
