@@ -388,6 +388,90 @@ def _edge_of_stability(setting: Any) -> list[Part]:
     return [part(norm) for norm in ("none", "batch")]
 
 
+LP = {"l1": "L1", "l2": "L2", "linf": "L-infinity"}
+
+
+def _lp_speed(setting: Any) -> list[Part]:
+    lr = setting.lrs[0]
+
+    def parts(norm: str) -> list[Part]:
+        def faster(frame: pd.DataFrame) -> pd.Series:
+            return log2_ratio(steps_to(frame, "none", lr), arrival(frame, norm, lr))
+
+        def behind(frame: pd.DataFrame) -> pd.Series:
+            return log2_ratio(steps_to(frame, norm, lr), arrival(frame, "batch", lr))
+
+        return [
+            Part(f"Standard over {LP[norm]}, {lr:g}", faster, low=np.log2(1.5), show=_times),
+            Part(f"{LP[norm]} over BatchNorm, {lr:g}", behind, high=np.log2(1.5), show=_times),
+        ]
+
+    return [part for norm in LP for part in parts(norm)]
+
+
+def _smoother(norm: str, lr: float, least: float, words: str, chosen: Any = None) -> list[Part]:
+    """Standard over a normalizer, in the first fifth of training and in all of it: what Fig. 4 draws of each."""
+
+    def part(name: str, measure: Callable, window: str, share: float) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            rows = _of_seeds(frame, chosen)
+            return log2_ratio(measure(rows, "none", lr, share), measure(rows, norm, lr, share))
+
+        return Part(f"{words}: {name}, {window}", effect, low=np.log2(least), show=_times)
+
+    windows = {"first fifth": 0.2, "all of training": 1.0}
+    return [part(*measure, *window) for measure in MEASURES.items() for window in windows.items()]
+
+
+MEASURES = {"width of the band": _loss_width, "largest distance": _largest_distance, "largest beta": _beta}
+
+
+def _of_seeds(frame: pd.DataFrame, chosen: Any) -> pd.DataFrame:
+    """The rows of these seeds, and of the paper's curves, which have none; all rows where None is asked for."""
+    return frame if chosen is None else frame[frame.seed.isin(chosen) | frame.seed.isna()]
+
+
+def _lp_landscape(setting: Any) -> list[Part]:
+    return [part for norm, name in LP.items() for part in _smoother(norm, setting.lrs[0], 1, name)]
+
+
+def _lp_shift(setting: Any) -> list[Part]:
+    lr, (layer,) = setting.lrs[0], setting.layers("norms")
+
+    def part(norm: str) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            moved = (movement(frame, "layer_mean_step", who, lr, layer=layer, relative=True) for who in (norm, "none"))
+            return log2_ratio(*moved)
+
+        return Part(f"layer {layer}: mean, in deviations, {LP[norm]}", effect, low=0, show=_times)
+
+    return [part(norm) for norm in LP]
+
+
+def _lp_linear(setting: Any) -> list[Part]:
+    lr = setting.linear.lrs[0]
+
+    def part(norm: str) -> Part:
+        chosen = setting.linear.seeds_of(norm)
+
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            rows = _of_seeds(frame, chosen)
+            return log2_ratio(*(late(rows, "squared_error", who, lr) for who in (norm, "batch")))
+
+        return Part(f"{LP[norm]}, {len(chosen)} seeds", effect, high=np.log2(1.5), show=_times)
+
+    return [part(norm) for norm in LP]
+
+
+def _lp_linear_landscape(setting: Any) -> list[Part]:
+    lr, lin = setting.linear.lrs[0], setting.linear
+
+    def words(norm: str) -> str:
+        return f"{LP[norm]}, {len(lin.seeds_of(norm))} seeds"
+
+    return [part for norm in LP for part in _smoother(norm, lr, 10, words(norm), lin.seeds_of(norm))]
+
+
 CLAIMS: dict[str, Claim] = {
     "speed": Claim(
         statement="A network with batch normalization trains faster than the same network without.",
@@ -558,6 +642,57 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="it is not; partly, if it is for one of the two and not for the other.",
         parts=_edge_of_stability,
         compares="late in training",
+        linear=True,
+    ),
+}
+
+CLAIMS |= {
+    "lp_speed": Claim(
+        statement="Normalizing by the l1, l2 or l-infinity norm trains about as fast as BatchNorm, and faster than "
+        "Standard.",
+        place="Sec. 3.3, Fig. 5a (v3; v5: Fig. 11).",
+        criterion="at the first learning rate, Standard takes 1.5 times as many steps to 90 % training accuracy or "
+        "more as each of the three, and each takes less than 1.5 times as many as BatchNorm.",
+        refuted_by="the intervals lie on the other side of 1.5; partly, if some do.",
+        parts=_lp_speed,
+        compares="steps to 90 %",
+    ),
+    "lp_landscape": Claim(
+        statement="They smooth the landscape too.",
+        place="Sec. 3.3 and Fig. 12 (v3 and v5).",
+        criterion="for each of the three, the plain network's band of losses, largest distance of gradients and beta "
+        "are larger, in the median over the first fifth of training and over all of it.",
+        refuted_by="the intervals of these ratios lie below 1; partly, if some do and some lie above.",
+        parts=_lp_landscape,
+        compares="landscape, Standard over",
+    ),
+    "lp_shift": Claim(
+        statement="Under them the distributions of activations shift more than in the plain network.",
+        place="Sec. 3.3 and Fig. 6 (v3; v5: Fig. 14).",
+        criterion="in the layer drawn, for each of the three, the units' means move more than the plain network's, in "
+        "units of their average standard deviation.",
+        refuted_by="the intervals of these ratios lie below 1; partly, if some do and some lie above.",
+        parts=_lp_shift,
+        compares="movement over Standard",
+    ),
+    "lp_linear": Claim(
+        statement="In the deep linear network they do comparably to BatchNorm or better.",
+        place="Sec. 3.3, Fig. 5b (v3; v5: Fig. 11).",
+        criterion="over the last fifth of training the median loss of each of the three is less than 1.5 times "
+        "BatchNorm's.",
+        refuted_by="the intervals of these ratios lie above 1.5; partly, if some do and some lie below.",
+        parts=_lp_linear,
+        compares="late loss over BatchNorm",
+        linear=True,
+    ),
+    "lp_linear_landscape": Claim(
+        statement="In the deep linear network they smooth the landscape by orders of magnitude, as BatchNorm does.",
+        place="Sec. 3.3 and Fig. 13 (v3 and v5).",
+        criterion="for each of the three, the plain network's band of losses, largest distance of gradients and beta "
+        "are at least ten times as large, in the median over the first fifth of training and over all of it.",
+        refuted_by="the intervals of these ratios lie below 10; partly, if some do and some lie above.",
+        parts=_lp_linear_landscape,
+        compares="deep linear network, Standard over",
         linear=True,
     ),
 }
@@ -881,3 +1016,121 @@ def one_seed(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
     )
     each = each.reindex(columns=["none", "batch"])
     return (each.batch / each.none).unstack("step")
+
+
+# ---- smoothness and speed ------------------------------------------------------------------------------------------
+
+WINDOWS = {
+    "before training": lambda frame: frame[frame.step == 0],
+    "while it learns": learning,
+    "all of training": lambda frame: frame,
+}
+
+
+def smooth_and_fast(frame: pd.DataFrame, *, lr: float, window: str = "while it learns") -> pd.DataFrame:
+    """How smooth and how fast each normalizer is, a row each: column norm, and three for each of four measures.
+
+    speed: the mean of the smoothed training accuracy over all of training, the area under its curve, to which a run
+    that has diverged adds nothing; unlike steps to 90 % it is there for runs that never arrive. width, distance, beta:
+    medians of the width of the band of losses, of the largest distance of gradients and of the largest beta, over the
+    looks of `window`: step 0, the looks at which a run's own accuracy lies between 20 and 99 %, or all. Of each the
+    mean over seeds (geometric but for speed), and the smallest and largest seed as *_low, *_high.
+    """
+    looks, rows = WINDOWS[window](frame), []
+    for norm in dict.fromkeys(frame.norm[frame.lr == lr]):
+        arm = _arm(frame, norm, lr)
+        area = arm[arm.quantity == "smooth_accuracy"].groupby("seed").value.sum() / max(frame.step.max(), 1)
+        row = {"norm": norm, "speed": area.mean(), "speed_low": area.min(), "speed_high": area.max()}
+        for name, measure in zip(("width", "distance", "beta"), MEASURES.values(), strict=True):
+            values = measure(looks, norm, lr, 1.0).dropna()
+            row |= {name: np.exp(np.log(values).mean()), f"{name}_low": values.min(), f"{name}_high": values.max()}
+        rows.append(row)
+    columns = [f"{name}{end}" for name in ("speed", "width", "distance", "beta") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["norm", *columns])
+
+
+def arrivals(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
+    """How far each normalizer gets at one learning rate, a row each: column norm, and in words what follows.
+
+    How many runs reach 90 % training accuracy, the median steps to it, and the test accuracy over the last fifth.
+    """
+    rows = []
+    for norm in dict.fromkeys(frame.norm[frame.lr == lr]):
+        there, last = arrival(frame, norm, lr), final_accuracy(frame, "test_accuracy", norm, lr)
+        rows.append([norm, f"{there.count()} of {len(there)}", in_words(frame, norm, lr), _percent(last.mean())])
+    return pd.DataFrame(rows, columns=["norm", "reach 90 %", "median steps to it", "late test accuracy"])
+
+
+def late_losses(frame: pd.DataFrame, paper: pd.DataFrame, *, lr: float) -> pd.DataFrame:
+    """The deep linear network's loss over the last fifth of training, a row for each normalizer, beside the paper's.
+
+    Columns norm, seeds, median over seeds, smallest, largest, and paper: of the paper's one run.
+    """
+    rows = []
+    for norm in dict.fromkeys(frame.norm[frame.lr == lr]):
+        ours = late(frame, "squared_error", norm, lr).dropna()
+        theirs = late(paper, "squared_error", norm, lr).median()
+        rows.append([norm, len(ours), ours.median(), ours.min(), ours.max(), theirs])
+    return pd.DataFrame(rows, columns=["norm", "seeds", "median", "smallest", "largest", "paper"])
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A rank correlation: rho, its 95 % interval, the share of permutations at least as extreme, of how many pairs."""
+
+    rho: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+    @property
+    def says(self) -> str:
+        """What the interval says of measures of roughness and speed."""
+        return "smoother is faster" if self.high < 0 else "rougher is faster" if self.low > 0 else "open"
+
+
+def rank(x: pd.Series, y: pd.Series) -> Rank:
+    """Spearman's rank correlation of the pairs that have both values.
+
+    The interval is Fisher's, z = artanh(rho), with Bonett and Wright's (2000) variance (1 + rho^2 / 2) / (n - 3), and
+    rough for as few as ten pairs; p, two-sided, is that of 9,999 random permutations. All NaN for fewer than four
+    pairs, or where one side has one value only.
+    """
+    pairs = pd.DataFrame({"x": x, "y": y}).dropna()
+    n = len(pairs)
+    if n < 4 or (pairs.nunique() == 1).any():
+        return Rank(np.nan, np.nan, np.nan, np.nan, n)
+    one, other = (stats.zscore(stats.rankdata(pairs[name])) for name in ("x", "y"))
+    found = stats.permutation_test(
+        (one,),
+        lambda ranks, axis=-1: (ranks * other).mean(axis),
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=9999,
+        rng=np.random.default_rng(0),
+    )
+    rho = min(max(float(found.statistic), -1.0), 1.0)
+    return Rank(rho, *rank_interval(rho, n), float(found.pvalue), n)
+
+
+def rank_interval(rho: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of `rank` for a rank correlation of n pairs."""
+    z = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
+    half = stats.norm.ppf(0.975) * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    return float(np.tanh(z - half)), float(np.tanh(z + half))
+
+
+def ranks(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
+    """`rank` of speed with each measure of the landscape, over the normalizers, for each window: a row each.
+
+    A negative rho says that what trains faster has the smaller band, distance or beta; `says`, whether the interval
+    excludes zero, and on which side.
+    """
+    rows = []
+    for window in WINDOWS:
+        table = smooth_and_fast(frame, lr=lr, window=window)
+        for name, words in zip(("width", "distance", "beta"), MEASURES, strict=True):
+            found = rank(table[name], table.speed)
+            rows.append({"measured": window, "landscape": words} | vars(found) | {"says": found.says})
+    return pd.DataFrame(rows)

@@ -25,6 +25,7 @@ from bnutils.train import progress
 # Normalizers that are a function of mean and covariance alone.
 BY_MOMENTS = ("none", "batch", "l2")
 NORMS = (*BY_MOMENTS, "l1", "linf")
+FEW = 5  # seeds of a normalizer that needs all samples: a step costs many times that of the others
 # What a training logs.
 MEASURES = (
     *("squared_error", "diverged", "gradient_norm", "loss_along", "gradient_distance", "beta", "gradient_cosine"),
@@ -68,6 +69,10 @@ class Linear:
                 raise ValueError(f"linear {name} is {getattr(self, name)!r}: accepted is a number above 0")
         if len(set(self.seeds)) < max(2, len(self.seeds)):
             raise ValueError(f"linear seeds {self.seeds!r}: accepted are two or more different ones, for a spread")
+
+    def seeds_of(self, norm: str) -> tuple[int, ...]:
+        """The seeds that an arm of this normalizer is trained with: all, or the first few where all samples count."""
+        return self.seeds if norm in BY_MOMENTS else self.seeds[:FEW]
 
 
 class Parameters(NamedTuple):

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bnutils import norms
+
 # Simonyan and Zisserman 2014, Table 1: output channels of the convolutions, M a 2x2 max-pooling.
 DEPTHS: dict[str, tuple[int | str, ...]] = {
     "A": (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
@@ -70,11 +72,16 @@ def _layer(linear: nn.Module, norm: nn.Module, *tail: nn.Module) -> nn.Module:
 
 
 def _initialise(network: Network, generator: torch.Generator) -> Network:
-    """Glorot: weights ~ U(-a, a), a = sqrt(6 / (fan_in + fan_out)); biases zero. Normalizers are not touched."""
+    """Glorot: weights ~ U(-a, a), a = sqrt(6 / (fan_in + fan_out)); biases zero. Normalizers are not touched.
+
+    One that normalizes the weights takes them over once they are drawn.
+    """
     for layer in network:
         nn.init.xavier_uniform_(layer.linear.weight, generator=generator)
         if layer.linear.bias is not None:
             nn.init.zeros_(layer.linear.bias)
+        if isinstance(layer.norm, norms.Weight):
+            layer.norm.take(layer.linear)
     return network
 
 

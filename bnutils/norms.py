@@ -6,11 +6,13 @@ The noise of the paper's Algorithm 1 is a normalizer like any other. Open choice
 - "average lp norm, computed before the mean shift" (Sec. 3.3, in words only): see `lp`.
 - noise comes after the learned gamma and beta, before the non-linearity ("added to BatchNorm layers").
 - N(sigma, r_sigma): r_sigma is a standard deviation.
+- beyond the paper, over the values of one image and learned for each channel (or feature): see `make`.
 - at test time the noise is replaced by its expectation, a -> E[s] a + E[m] = (1 + n_sigma)/2 a, so that the layers
   after
   it meet the scale they were trained on (the paper shows training accuracy only).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +21,12 @@ from functools import cache
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from bnutils import seeds
 
 NORMS = ("none", "batch", "noisy", "noisy_none", "l1", "l2", "linf")
+NORMS += ("layer", "group", "instance", "weight", "rms")  # beyond the paper
 EPSILON = 1e-5
 
 
@@ -141,6 +145,32 @@ class Lp(nn.Module):
         return out * self.weight.view(shape) + self.bias.view(shape)
 
 
+class RMS(nn.Module):
+    """gamma a / sqrt(mean a^2 + eps), the mean over all values of an image; no shift (Zhang and Sennrich 2019).
+
+    gamma is one for each channel, as elsewhere, where torch.nn.RMSNorm would have one for each pixel.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, a: Float[Tensor, "n c *hw"]) -> Float[Tensor, "n c *hw"]:
+        size = nn.functional.rms_norm(a, a.shape[1:], eps=EPSILON)
+        return size * self.weight.view(1, -1, *[1] * (a.dim() - 2))
+
+
+class Weight(nn.Identity):
+    """Weight normalization (Salimans and Kingma 2016): nothing is done to activations, W_j = g_j v_j / ||v_j||.
+
+    A row j of W is what makes unit or channel j; it is learned as its length g_j and its direction v_j.
+    """
+
+    def take(self, linear: nn.Module) -> None:
+        """Learn the linear map so from here on; g_j begins as ||W_j|| and v_j as W_j, so the function stays."""
+        weight_norm(linear)
+
+
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Inside, every pass through a noise layer of `model` uses one and the same draw, and no step is used up."""
@@ -166,12 +196,27 @@ def make(name: str, channels: int, *, layer: int, spatial: bool, seed: int = 0, 
 
     none: the identity. batch: batch normalization with learned gamma and beta (Ioffe and Szegedy 2015). noisy: batch,
     then `Noise`. noisy_none: `Noise` on the layer without batch normalization. l1, l2, linf: `Lp`. `dose` multiplies
-    the noise's constants; `seed` and `layer` name its stream. Raises ValueError for another name.
+    the noise's constants; `seed` and `layer` name its stream.
+
+    Beyond the paper, statistics of each image by itself, with gamma and beta for each channel. layer: over all channels
+    and pixels (Ba et al. 2016). group: over groups of channels and all pixels (Wu and He 2018), 32 groups as there, or
+    as many as leave each four channels. instance: over the pixels of each channel (Ulyanov et al. 2016); the linear
+    layers have one value there, and layer normalization instead. rms: `RMS`. weight: `Weight`, which the network asks
+    to take its linear map. Raises ValueError for another name.
     """
     check(name)
+    if name == "weight":
+        return Weight()
     normalizer: list[nn.Module] = [Lp(channels, name)] if name in ("l1", "l2", "linf") else []
     if name in ("batch", "noisy"):
         normalizer.append(nn.BatchNorm2d(channels) if spatial else nn.BatchNorm1d(channels))
     if name in ("noisy", "noisy_none"):
         normalizer.append(Noise(NoiseConstants().times(dose), seed=seed, layer=layer))
+    if name == "rms":
+        normalizer.append(RMS(channels))
+    if name in ("layer", "group") or (name == "instance" and not spatial):
+        groups = math.gcd(32, channels // math.gcd(4, channels)) if name == "group" else 1
+        normalizer.append(nn.GroupNorm(groups, channels))
+    elif name == "instance":
+        normalizer.append(nn.InstanceNorm2d(channels, affine=True))
     return nn.Sequential(*normalizer)

@@ -15,6 +15,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bnutils.quantities import QUANTITIES
 
@@ -45,6 +46,11 @@ DASHES = {
     "l2": (2, 2),
     "linf": (3, 1, 1, 1, 1, 1),
 }
+# Beyond the paper: as far apart as twelve colours can be.
+NAMES |= {"layer": "LayerNorm", "group": "GroupNorm", "instance": "InstanceNorm", "weight": "WeightNorm"}
+NAMES |= {"rms": "RMSNorm"}
+COLORS |= {"layer": "#DE164E", "group": "#640BA6", "instance": "#C8BC59", "weight": "#434E00", "rms": "#FF90FF"}
+DASHES |= {"layer": (8, 1.5), "group": (4, 1, 1, 1), "instance": (2, 1), "weight": (1, 2), "rms": (7, 1, 3, 1)}
 
 EMPTY = "no runs on record"
 
@@ -338,7 +344,7 @@ def ridges(
 def ridge_grid(frame: pd.DataFrame, *, layers: Sequence[int], norms: Sequence[str]) -> np.ndarray:
     """`ridges` for layers in rows and normalizers in columns; the axes."""
     rows = [[f"{NAMES[norm]}, layer {layer}" for norm in norms] for layer in layers]
-    _, axes = panels(*rows, height=2.7)
+    _, axes = panels(*rows, height=2.7, width=max(9.0, 2.2 * len(norms)))
     for ax, (layer, norm) in zip(axes.flat, product(layers, norms), strict=True):
         ridges(frame, layer=layer, norm=norm, ax=ax)
     return axes
@@ -532,3 +538,108 @@ def mistaken_at(table: pd.DataFrame, step: int) -> Figure:
     mistaken(table, ax=ax)
     legend(figure)
     return figure
+
+
+def multiples(
+    *frames: pd.DataFrame,
+    quantity: str,
+    norms: Sequence[str],
+    words: Sequence[str],
+    paper: pd.DataFrame | None = None,
+) -> Figure:
+    """A panel for each normalizer, between Standard and BatchNorm, and a row for each frame; one y axis a row.
+
+    With `paper` the paper's curve of the panel's normalizer lies over ours: only where both are at one scale.
+    """
+    figure, axes = panels(*[[f"{who}: {NAMES[norm]}" for norm in norms] for who in words], height=2.5, width=10)
+    for row, frame in zip(np.atleast_2d(axes), frames, strict=True):
+        for ax, norm in zip(row, norms, strict=True):
+            curves(frame[frame.norm.isin(["none", "batch", norm])], quantity, ax=ax)
+            if paper is not None:
+                overlay(paper[paper.norm == norm], quantity, ax=ax)
+        _one_y(row)
+    legend(figure)
+    return figure
+
+
+LANDSCAPE = {"loss": ("loss_low", "loss_high"), "distance": ("distance_low", "distance_high"), "beta": ("beta_max",)}
+
+
+def smoothings(frame: pd.DataFrame, *, norms: Sequence[str], paper: pd.DataFrame | None = None) -> Figure:
+    """The landscape of each normalizer beside Standard's, normalizers in columns: band of losses, of distances, beta.
+
+    Edges and lines are geometric means over seeds. With `paper` the edges of the normalizer's band in the paper's
+    figure lie over ours, in black: only where both are at one scale.
+    """
+    figure, axes = panels(*[[f"{NAMES[norm]}: {name}" for norm in norms] for name in LANDSCAPE], height=2.3, width=10)
+    for row, quantities in zip(axes, LANDSCAPE.values(), strict=True):
+        for ax, norm in zip(row, norms, strict=True):
+            _landscape(frame[frame.norm.isin(["none", norm])], *quantities, ax=ax)
+            if paper is not None and len(quantities) == 2:
+                bands(paper[paper.norm == norm], *quantities, paper=True, ax=ax)
+            elif paper is not None:
+                overlay(paper[paper.norm == norm], *quantities, ax=ax)
+        _one_y(row)
+    legend(figure)
+    return figure
+
+
+def _landscape(frame: pd.DataFrame, *quantities: str, ax: Axes) -> Axes:
+    """The band between two quantities, or the curve of one."""
+    return bands(frame, *quantities, ax=ax) if len(quantities) == 2 else curves(frame, *quantities, ax=ax)
+
+
+def _one_y(row: Sequence[Axes]) -> None:
+    """The same y axis in all panels of a row, named at its left; few steps below."""
+    limits = [ax.get_ylim() for ax in row]
+    for place, ax in enumerate(row):
+        ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        ax.locator_params(axis="x", nbins=3)
+        if place:
+            ax.set_ylabel("")
+            ax.tick_params(labelleft=False, which="both")
+
+
+def one_norm(frame: pd.DataFrame, norm: str, *, layer: int) -> Figure:
+    """One normalizer beside Standard and BatchNorm: training, landscape, and the distribution at the last step."""
+    rows = frame[frame.norm.isin(["none", "batch", norm])]
+    words = ["training", *LANDSCAPE], [f"{NAMES[each]}, layer {layer}" for each in ("none", "batch", norm)]
+    figure = plt.figure(figsize=(10, 5.2))
+    upper, lower = figure.subfigures(2, 1)
+    above, below = upper.subplots(1, 4), lower.subplots(1, 3)
+    for ax, text in zip((*above, *below), (*words[0], *words[1]), strict=True):
+        ax.text(0, 1.02, text, transform=ax.transAxes, fontsize="small", color="0.25", va="bottom")
+    curves(rows, "smooth_accuracy", ax=above[0])
+    for ax, quantities in zip(above[1:], LANDSCAPE.values(), strict=True):
+        _landscape(rows, *quantities, ax=ax)
+    for ax, each in zip(below, ("none", "batch", norm), strict=True):
+        ridges(rows, layer=layer, norm=each, ax=ax, steps=6)
+    legend(upper)
+    return figure
+
+
+def scatter(table: pd.DataFrame, measure: str, *, words: str, ax: Axes | None = None) -> Axes:
+    """Speed against smoothness, a point for each normalizer with its name: mean over seeds, bars are their range.
+
+    `table` is that of `claims.smooth_and_fast`.
+    """
+    ax = ax or plt.gca()
+    known = table.dropna(subset=[measure, "speed"])
+    for _, row in known.iterrows():
+        x, y = row[measure], row.speed
+        ax.hlines(y, row[f"{measure}_low"], row[f"{measure}_high"], color=COLORS[row.norm], lw=0.8)
+        ax.vlines(x, row.speed_low, row.speed_high, color=COLORS[row.norm], lw=0.8)
+        ax.plot(x, y, "o", color=COLORS[row.norm])
+        ax.annotate(NAMES[row.norm], (x, y), xytext=(4, 4), textcoords="offset points", fontsize="x-small")
+    if known.empty:
+        _say(ax, EMPTY)
+    ax.set_xscale("log")
+    ax.margins(0.15)
+    low, high = ax.get_xlim()
+    if high < 10 * low:  # no power of ten to put a number to
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(words)
+    ax.set_ylabel("mean training accuracy")
+    return ax

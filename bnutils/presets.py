@@ -10,8 +10,10 @@ from bnutils.linear import Linear
 
 # The layers that each experiment draws: activations in Figs 1c, 2 and 8, gradients in Fig. 3; none in Fig. 4.
 LAYERS = {"speed": (3, 11), "noise": (2, 9, 13), "shift": (5, 10), "landscape": (), "mistakes": ()}
+LAYERS["norms"] = (11,)  # Fig. 6
 # All experiments: those of the VGG, and the deep linear network's own and the choices that it leaves open.
 EXPERIMENTS = (*LAYERS, "linear", "choices")
+EXPERIMENTS += ("linear_norms",)
 # The step lengths of the landscape, in units of the learning rate: the paper's four (read from the points of its Fig.
 # 11), and one below them that is ours and tells a saturated probe from a curved landscape.
 ETAS = (1 / 4, 1 / 2, 1, 2, 4)
@@ -113,6 +115,8 @@ class Setting:
             "shift": (self.lrs[0], self.slow_lr),
             "landscape": self.lrs[:1],
         }
+        if experiment == "norms":  # Figs 5a, 6 and 12, and normalizers beyond the paper
+            return [Arm(norm, self.lrs[0]) for norm in norms.NORMS if not norm.startswith("noisy")]
         if experiment in rates:
             return [Arm(norm, lr) for lr in dict.fromkeys(rates[experiment]) for norm in ("none", "batch")]
         noisy = [Arm("noisy", self.lrs[0], dose) for dose in sorted({1.0, *self.doses})]

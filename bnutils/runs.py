@@ -74,6 +74,7 @@ FINE = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 4.0)
 SHARPNESS = 10.0
 # The figures of v3 that can be asked for, with the interval in steps at which the paper logged them.
 PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100, "8": 100, "10": 50}
+PAPER_FIGURES |= {"5a": 100, "5b": 50, "12": 100, "13": 50}
 # Step lengths of chapter 5 in units of the learning rate, down to where a distance between gradients must vanish.
 SHRINKING = (1e-6, 1e-4, 1e-2, 1)
 PAPER_CURVES = Path(__file__).parents[1] / "book" / "paper" / "curves.csv"
@@ -412,6 +413,7 @@ CARRIED: dict[str, tuple[type[RunProbe], ...]] = {
     "shift": (GradientProbe,),
     "landscape": (GradientProbe, StepLengthProbe, MistakeProbe),
 }
+CARRIED["norms"] = (GradientProbe,)
 
 
 def build(setting: Setting, arm: Arm, seed: int, images: data.Images) -> nn.Module:
@@ -549,6 +551,19 @@ def mistakes(setting: Setting) -> pd.DataFrame:
     return experiment(setting, "mistakes")
 
 
+def normalizers(setting: Setting) -> pd.DataFrame:
+    """The paper's Figs 5a, 6 and 12, and normalizers beyond the paper: the same rows of every one, at one rate."""
+    return experiment(setting, "norms")
+
+
+def linear_normalizers(setting: Setting) -> pd.DataFrame:
+    """The paper's Figs 5b and 13: the deep linear network at its full scale under each normalizer, at one rate.
+
+    l1 and linf, which need all samples, have the first few seeds only: `Linear.seeds_of`.
+    """
+    return experiment(setting, "linear_norms")
+
+
 def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFrame:
     """All runs of an experiment: kept ones are read, missing ones measured, in one frame of `COLUMNS`.
 
@@ -648,6 +663,9 @@ def _wanted(setting: Setting, name: str) -> list[Record]:
     preset, lin = setting.preset, setting.linear
     if name == "linear":
         return [LinearRun(lin, Arm(norm, lr), preset) for lr in lin.lrs for norm in ("batch", "none")]
+    if name == "linear_norms":
+        arms = [Arm(norm, lin.lrs[0]) for norm in linear.NORMS]
+        return [LinearRun(replace(lin, seeds=lin.seeds_of(arm.norm)), arm, preset) for arm in arms]
     if name == "choices":
         return [LinearChoices(lin, share, preset) for share in linear.SHARES]
     fingerprint = _images(setting.dataset, setting.device).fingerprint
@@ -775,6 +793,7 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
         }
         if name in ("shift", "landscape", "mistakes"):
             del fixed[where]["activations probed every"]
+        if name in ("shift", "landscape", "mistakes", "norms"):
             fixed[where]["gradients probed every"] = f"{each.schedule.gradient_every} steps"
         if not each.layers(name):
             del fixed[where]["layers drawn"]
@@ -831,12 +850,12 @@ def paper(figure: str) -> pd.DataFrame:
     """The paper's own curves of a figure, as a frame of the same columns, read point by point from v3's vector
     graphics.
 
-    The figure numbers are v3's: 1a, 1b, 2, 3a, 3b, 4, 8, 10. Accuracies become shares; a band becomes two quantities.
-    Between listed points the curves are straight, so they are filled in at the paper's own logging interval. Raises
-    ValueError for a figure without curves.
+    The figure numbers are v3's: 1a, 1b, 2, 3a, 3b, 4, 5a, 5b, 8, 10, 12, 13. Accuracies become shares; a band
+    becomes two quantities. Between listed points the curves are straight, so they are filled in at the paper's
+    own logging interval. Raises ValueError for a figure without curves.
     """
     curves = pd.read_csv(PAPER_CURVES, dtype={"figure": str})
-    curves = curves[curves.figure.str.fullmatch(f"{figure}[abc]?")]
+    curves = curves[curves.figure.str.fullmatch(f"{figure}[abcd]?")]
     if curves.empty or figure not in PAPER_FIGURES:
         raise ValueError(f"no curves of figure {figure!r}: accepted are {', '.join(PAPER_FIGURES)}")
     edges = [curves.assign(quantity=curves.quantity + f" {edge}", value=curves[edge]) for edge in ("min", "max")]
@@ -850,4 +869,4 @@ def paper(figure: str) -> pd.DataFrame:
         keys = {"arm": arm.name, "norm": norm, "lr": lr, "dose": arm.dose or np.nan, "layer": layer, "quantity": name}
         frames.append(pd.DataFrame({"step": step, "value": value}).assign(**keys))
     frame = pd.concat(frames, ignore_index=True).reindex(columns=COLUMNS)
-    return with_derived(frame, smooth=SMOOTH_PAPER) if figure in ("1a", "2", "3a") else frame
+    return with_derived(frame, smooth=SMOOTH_PAPER) if figure in ("1a", "2", "3a", "5a", "12") else frame

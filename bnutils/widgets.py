@@ -58,3 +58,22 @@ def walk(
     stack = ipywidgets.Stack(pictures, selected_index=0)
     ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
     return ipywidgets.VBox([slider, stack])
+
+
+def choose(
+    draw: Callable[[object], Figure], options: dict[str, object], *, label: str, alt: Callable[[str], str]
+) -> ipywidgets.Widget:
+    """`walk` for options that have names and no order: a menu of the names above the figure of the one chosen."""
+    if not len(options):
+        return ipywidgets.HTML("No runs on record.")
+    pictures = [ipywidgets.HTML(picture(draw(option), alt=alt(name))) for name, option in options.items()]
+    menu = ipywidgets.Dropdown(
+        options=[(name, place) for place, name in enumerate(options)],
+        index=0,
+        description=label,
+        style={"description_width": "initial"},
+        layout={"width": "min(100%, 24rem)"},
+    )
+    stack = ipywidgets.Stack(pictures, selected_index=0)
+    ipywidgets.jslink((menu, "index"), (stack, "selected_index"))
+    return ipywidgets.VBox([menu, stack])

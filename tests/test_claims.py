@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from bnutils import claims, presets, runs
 
@@ -247,6 +248,40 @@ CRITERIA = {
 }
 
 
+def by_each_lp(both):
+    """What a frame has of BatchNorm, of l1, l2 and linf."""
+    others = [both[both.norm == "batch"].assign(norm=norm) for norm in claims.LP]
+    return frame([both[both.norm == "none"]], others)
+
+
+CRITERIA |= {
+    "lp_speed": (
+        lambda v: frame(
+            arriving("none", 0.1, *[450 + v] * 3),
+            arriving("batch", 0.1, *[200 + v] * 3),
+            *(arriving(norm, 0.1, *[300] * 3) for norm in claims.LP),
+        ),
+        [10],
+        [-10],
+    ),
+    "lp_landscape": (lambda v: by_each_lp(rough(v)), [1.1], [0.9]),
+    "lp_shift": (
+        lambda v: frame(moving("none", 11, 1, 1, 1), *(moving(norm, 11, v, v, v) for norm in claims.LP)),
+        [1.05],
+        [0.95],
+    ),
+    "lp_linear": (
+        lambda v: frame(
+            ending("batch", 1e-6, 1, 1, 1, quantity="squared_error"),
+            *(ending(norm, 1e-6, v, v, v, quantity="squared_error") for norm in claims.LP),
+        ),
+        [1.4],
+        [1.6],
+    ),
+    "lp_linear_landscape": (lambda v: by_each_lp(rough(v, lr=1e-6)), [11], [9]),
+}
+
+
 @pytest.mark.parametrize("name", claims.CLAIMS)
 def test_the_criterion_decides(name):
     make, satisfying, refuting = CRITERIA[name]
@@ -471,6 +506,7 @@ def test_the_papers_curves_end_where_they_do(figure, quantity, norm, lr, last, l
         ("large_steps", "1a", [95.9, 9.5]),  # %
         ("test_accuracy", "1b", [2.5]),  # %
         ("noisy_speed", "2", [3000 / (4500 * 2200) ** 0.5]),
+        ("lp_speed", "5a", [4500 / 1800, 1800 / 2200, 4500 / 2200, 1, 4500 / 2200, 1]),
     ],
 )
 def test_the_papers_value_stands_beside_ours(name, figure, values):
@@ -485,6 +521,7 @@ def test_the_papers_value_stands_beside_ours(name, figure, values):
     [
         ("linear_shift_standard", "3b", [0.87, -0.9, 1.0, 1.0]),
         ("smoothness", "4", [1.2, 1.0]),
+        ("lp_linear", "5b", [0.23, 1.0, 2.06]),
         ("predictiveness", "4", [3.0, 2.2]),
         ("edge_of_stability", "10", []),  # it draws the largest beta, not that at the learning rate
     ],
@@ -516,7 +553,9 @@ def test_a_value_that_the_paper_does_not_show_has_no_column():
 def test_the_papers_curves_keep_the_one_schema():
     for figure in runs.PAPER_FIGURES:
         assert list(runs.paper(figure).columns) == runs.COLUMNS
-    with pytest.raises(ValueError, match=r"no curves of figure '3': accepted are 1a, 1b, 2, 3a, 3b, 4, 8, 10$"):
+    with pytest.raises(
+        ValueError, match=r"no curves of figure '3': accepted are 1a, 1b, 2, 3a, 3b, 4, 8, 10, 5a, 5b, 12, 13$"
+    ):
         runs.paper("3")
 
 
@@ -575,3 +614,78 @@ def test_without_runs_a_mistake_is_not_shown(name):
     empty = pd.DataFrame(columns=runs.COLUMNS)
     row = claims.mistakes(empty, lr=0.1, step=0).set_index("mistake").loc[name]
     assert row.misleads == "not shown" and np.isnan(row["right none"]) and row.called and row.instead and row.proper
+
+
+# ---- smoothness and speed ------------------------------------------------------------------------------------------
+
+
+def test_only_the_seeds_that_a_normalizer_has_are_compared():
+    """l1 has five of the linear network's seeds; a sixth of BatchNorm, far off, must not count."""
+    lp = [ending(norm, 1e-6, *[1.0] * 5, quantity="squared_error") for norm in claims.LP]
+    batch = ending("batch", 1e-6, *[1.0] * 5, 1e-9, quantity="squared_error")
+    parts = claims.judge("lp_linear", frame(*lp, batch), setting=QUICK).parts
+    assert list(parts.holds) == [True, None, True]  # l2 has all seeds, and here not the sixth
+    assert parts["late loss over BatchNorm"][0] == "L1, 5 seeds"
+
+
+def test_smoothness_and_speed_by_hand():
+    """Looks at steps 0 to 1000; training accuracy 0.1 at first, 0.5 from 200 and 1 from 600."""
+    steps = np.arange(0, 1001, 10)
+    accuracy = np.where(steps < 200, 0.1, np.where(steps < 600, 0.5, 1.0))
+    beta = np.where(steps == 0, 7.0, np.where((steps >= 200) & (steps < 600), 3.0, 1.0))
+    edges = {"loss_low": 1.0, "loss_high": 1 + beta, "distance_high": 2 * beta, "beta_max": beta}
+    one = [rows("rms", 0.1, accuracy), *(rows("rms", 0.1, each, quantity=name) for name, each in edges.items())]
+    other = [each.assign(seed=1, value=each.value * (4 if "beta" in each.quantity[0] else 1)) for each in one]
+    both, found = frame(one, other), {}
+    for window in claims.WINDOWS:
+        (found[window],) = claims.smooth_and_fast(both, lr=0.1, window=window).to_dict("records")
+    assert [found[window]["width"] for window in claims.WINDOWS] == pytest.approx([7, 3, 1])
+    assert [found[window]["distance"] for window in claims.WINDOWS] == pytest.approx([14, 6, 2])
+    first = found["before training"]
+    assert (first["beta"], first["beta_low"], first["beta_high"]) == pytest.approx((14, 7, 28))
+    assert first["speed"] == pytest.approx(accuracy.sum() / 1000)
+
+
+def test_a_diverged_run_adds_nothing_to_speed():
+    both = frame(diverging("none", 0.1, 300), arriving("batch", 0.1, 0))
+    speed = claims.smooth_and_fast(both, lr=0.1, window="all of training").set_index("norm").speed
+    assert speed["none"] == pytest.approx(0.95 * 30 / 1000) and speed["batch"] == pytest.approx(0.101)
+
+
+def test_rank_correlation_is_scipys_with_its_interval():
+    rng = np.random.default_rng(1)
+    x = pd.Series(rng.normal(size=10))
+    y = x + pd.Series(rng.normal(size=10))
+    found, expected = claims.rank(np.exp(x), y), stats.spearmanr(x, y)
+    assert (found.rho, found.n) == (pytest.approx(expected.statistic), 10)
+    assert found.p == pytest.approx(expected.pvalue, abs=0.02)
+    z, half = np.arctanh(found.rho), 1.959964 * np.sqrt((1 + found.rho**2 / 2) / 7)
+    assert (found.low, found.high) == pytest.approx((np.tanh(z - half), np.tanh(z + half)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("sign", "says"), [(1, "rougher is faster"), (-1, "smoother is faster")])
+def test_a_rank_correlation_says_what_its_interval_excludes(sign, says):
+    x = pd.Series(np.arange(10.0))
+    assert claims.rank(x, sign * x).says == says and claims.rank(x, sign * x).p < 0.001
+    assert claims.rank(x, sign * (x - 4.5).abs()).says == "open"
+
+
+def test_a_rank_correlation_needs_four_pairs():
+    x = pd.Series([1.0, 2.0, 3.0, np.nan, 5.0])
+    assert claims.rank(x, pd.Series([1.0, 2.0, np.nan, 4.0, 5.0])).n == 3
+    for y in (pd.Series([1.0, 2.0, np.nan, 4.0, 5.0]), pd.Series(np.ones(5))):
+        assert np.isnan(claims.rank(x, y).rho) and claims.rank(x, y).says == "open"
+
+
+def test_ranks_have_every_measure_in_every_window():
+    nothing = claims.ranks(runs.with_derived(pd.DataFrame(columns=runs.COLUMNS)), lr=0.1)
+    assert len(nothing) == 9 and set(nothing.n) == {0} and set(nothing.says) == {"open"}
+
+
+def test_arrivals_and_late_losses_by_hand():
+    both = frame(arriving("rms", 0.1, 100, 300), ending("rms", 0.1, 0.5, 0.7, quantity="test_accuracy"))
+    (row,) = claims.arrivals(both, lr=0.1).values.tolist()
+    assert row == ["rms", "2 of 2", "200 steps", "60.0\N{NO-BREAK SPACE}%"]
+    losses = frame(ending("l1", 1e-6, 1.0, 2.0, 9.0, quantity="squared_error"))
+    (row,) = claims.late_losses(losses, runs.paper("5b"), lr=1e-6).values.tolist()
+    assert row[:5] == ["l1", 3, 2.0, 1.0, 9.0] and row[5] == pytest.approx(100, rel=0.15)

@@ -1,11 +1,14 @@
 """Normalizers against their equations, torch's own layers and the theory of Algorithm 1."""
 
+import copy
+from functools import partial
+
 import pytest
 import torch
 from scipy import stats
 from torch import nn
 
-from bnutils import norms
+from bnutils import models, norms, probes, seeds
 
 SHAPES = {"linear": (64, 5), "convolution": (16, 5, 6, 7)}
 
@@ -138,7 +141,8 @@ def test_noisy_is_batch_then_noise():
 
 def test_unknown_norm_is_named():
     with pytest.raises(
-        ValueError, match=r"^unknown norm 'bacth': accepted are none, batch, noisy, noisy_none, l1, l2, linf$"
+        ValueError,
+        match=r"^unknown norm 'bacth': accepted are none, batch, .*, linf, layer, group, instance, weight, rms$",
     ):
         norms.make("bacth", 5, layer=1, spatial=False)
 
@@ -180,3 +184,118 @@ def test_lp_in_eval_mode_uses_what_it_saw(name):
     for _ in range(200):
         trained = layer(a)
     torch.testing.assert_close(layer.eval()(a), trained, rtol=1e-3, atol=1e-3)
+
+
+# ---- beyond the paper ----------------------------------------------------------------------------------------------
+
+OVER_AN_IMAGE = ("layer", "group", "instance", "rms")
+
+
+def learned(name: str, channels: int, *, spatial: bool) -> nn.Module:
+    """The normalizer in float64, with gammas and betas that are not those it starts with."""
+    layer = norms.make(name, channels, layer=1, spatial=spatial).double()
+    for number, parameter in enumerate(layer.parameters(), start=1):
+        nn.init.uniform_(parameter, number, number + 1, generator=torch.Generator().manual_seed(number))
+    return layer
+
+
+@pytest.mark.parametrize("name", OVER_AN_IMAGE)
+@pytest.mark.parametrize("shape", [(6, 16), (6, 16, 3, 5)], ids=["linear", "convolution"])
+def test_statistics_are_those_of_one_image_by_hand(name, shape):
+    """Groups of channels and all their pixels; gamma and beta of each channel afterwards."""
+    a = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 + 1
+    layer = learned(name, 16, spatial=len(shape) == 4)
+    out, gamma, beta = layer(a), layer[0].weight, getattr(layer[0], "bias", torch.zeros(16))
+    count = {"layer": 1, "group": 4, "instance": 16 if len(shape) == 4 else 1, "rms": 1}[name]
+    for image, result in zip(a, out, strict=True):
+        for channels in torch.arange(16).chunk(count):
+            values = image[channels]
+            mean = 0 if name == "rms" else values.mean()
+            hat = (values - mean) / ((values - mean).square().mean() + 1e-5).sqrt()
+            tail = (-1, *[1] * (values.dim() - 1))
+            torch.testing.assert_close(result[channels], hat * gamma[channels].view(tail) + beta[channels].view(tail))
+
+
+@pytest.mark.parametrize("name", OVER_AN_IMAGE)
+def test_an_image_does_not_see_its_batch(name):
+    a = torch.randn(6, 16, 3, 5, dtype=torch.float64)
+    layer = learned(name, 16, spatial=True)
+    torch.testing.assert_close(layer(a)[:2], layer(a[:2]))
+    torch.testing.assert_close(layer.eval()(a), layer.train()(a))
+
+
+def test_torchs_own_layers_agree_where_they_have_one_gamma_a_channel():
+    a = torch.randn(6, 16, dtype=torch.float64)
+    for name, theirs in {"layer": nn.LayerNorm(16), "rms": nn.RMSNorm(16, eps=1e-5)}.items():
+        ours = learned(name, 16, spatial=False)
+        theirs.double().load_state_dict({key.removeprefix("0."): value for key, value in ours.state_dict().items()})
+        torch.testing.assert_close(ours(a), theirs(a))
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(2, 1), (6, 1), (8, 2), (64, 16), (128, 32), (512, 32)])
+def test_groups_are_thirty_two_or_leave_four_channels_each(channels, groups):
+    assert norms.make("group", channels, layer=1, spatial=True)[0].num_groups == groups
+
+
+def networks(name: str) -> tuple[nn.Module, nn.Module]:
+    """A normalized network and the plain one of the same seed, in float64."""
+    vgg = models.VGG(depth="A", width=1 / 32)
+    build = partial(vgg.build, channels=1, classes=10)
+    return tuple(
+        build(partial(norms.make, each), generator=seeds.generator(0, "weights")).double() for each in (name, "none")
+    )
+
+
+def test_weight_normalization_begins_as_the_plain_network_and_learns_length_and_direction():
+    normalized, plain = networks("weight")
+    x = torch.randn(4, 1, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(normalized(x), plain(x))
+    linear, own = normalized.layer(2).linear, dict(normalized.layer(2).named_parameters())
+    assert len(own) == 3 and all(name.startswith("linear.") for name in own)
+    length, direction = linear.parametrizations.weight.original0, linear.parametrizations.weight.original1
+    with torch.no_grad():
+        direction.mul_(7)
+        torch.testing.assert_close(normalized(x), plain(x))  # the length of v says nothing
+        length.mul_(2)
+        direction.add_(1)
+    rows = direction.flatten(1)
+    expected = (length.flatten()[:, None] * rows / rows.norm(dim=1, keepdim=True)).view_as(direction)
+    torch.testing.assert_close(linear.weight, expected)
+    assert not hasattr(normalized.layer(11).linear, "parametrizations"), "the output layer carries no normalizer"
+
+
+@pytest.mark.parametrize("name", ["layer", "group", "instance", "weight", "rms"])
+def test_probes_measure_the_network_and_leave_it_as_it_was(name):
+    """Distances and curvature against gradients by backward() on moved copies; covariate shift has every layer."""
+    model, _ = networks(name)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 1, 32, 32, dtype=torch.float64, generator=generator)
+    y, loss_of = torch.arange(4), nn.functional.cross_entropy
+    before = [value.clone() for value in model.state_dict().values()]
+
+    def gradient(eta: float, steps: list[torch.Tensor]) -> list[torch.Tensor]:
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            [parameter.sub_(step, alpha=eta) for parameter, step in zip(other.parameters(), steps, strict=True)]
+        loss_of(other(x), y).backward()
+        return [parameter.grad for parameter in other.parameters()]
+
+    g = gradient(0.0, [torch.zeros_like(parameter) for parameter in model.parameters()])
+    flat = torch.cat([each.flatten() for each in g])
+    there = {eta: torch.cat([each.flatten() for each in gradient(eta, g)]) for eta in (0.1, 1e-8, -1e-8)}
+    look = probes.along(model, loss_of, x, y, etas=[0.1])
+    torch.testing.assert_close(look.distances[0], (there[0.1] - flat).norm())
+    expected = flat @ (there[-1e-8] - there[1e-8]) / 2e-8 / (flat @ flat)
+    torch.testing.assert_close(probes.curvature(model, loss_of, x, y), expected, rtol=1e-3, atol=1e-6)
+    assert list(probes.covariate_shift(model, loss_of, x, y, lr=0.1, layers=[1, 5])) == [1, 5]
+    assert len(probes.gradient_norms(model, loss_of, x, y)) == 11
+    assert len(probes.activations(model, x, layers=[3])[3]) == 4 * 8 * 8
+    assert all(torch.equal(one, other) for one, other in zip(before, model.state_dict().values(), strict=True))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_network_that_normalizes_its_weights_can_be_copied_without_kinks():
+    """What the probe of step lengths asks of every network."""
+    model, _ = networks("weight")
+    x = torch.randn(4, 1, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(models.smoothed(model, sharpness=1e4)(x), model(x), rtol=1e-2, atol=1e-3)

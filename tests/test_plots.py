@@ -90,6 +90,14 @@ DRAWINGS = {
     "mistaken_at": lambda f: plots.mistaken_at(claims.mistakes(f, lr=0.1, step=0), 0),
     "one_dose": lambda f: plots.one_dose(runs.at_dose(f, 1.0), 1.0),
 }
+DRAWINGS |= {
+    "multiples": lambda f: plots.multiples(f, f, quantity="smooth_accuracy", norms=PAIR, words=["ours", "again"]),
+    "smoothings": lambda f: plots.smoothings(f, norms=["batch"]),
+    "one_norm": lambda f: plots.one_norm(f, "batch", layer=3),
+    "scatter": lambda f: (
+        plots.scatter(claims.smooth_and_fast(f, lr=0.1, window="all of training"), "beta", words="beta").figure
+    ),
+}
 
 
 @pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
@@ -330,3 +338,31 @@ def test_a_folder_of_images_is_called_by_its_name(tmp_path, monkeypatch):
         figure, (ours, theirs) = plots.beside_paper(replace(presets.PRESETS["quick"], dataset=dataset))
         assert words(figure)[0].startswith("ours: cifar10-mine,")
         assert not ours.get_shared_x_axes().joined(ours, theirs)
+
+
+def test_small_multiples_share_their_y_axis_and_name_it_once():
+    paper = runs.paper("12")
+    figure = plots.smoothings(paper, norms=["batch", "l1", "linf"])
+    for row in np.reshape(figure.axes, (3, 3)):
+        assert len({ax.get_ylim() for ax in row}) == 1
+        assert [bool(ax.get_ylabel()) for ax in row] == [True, False, False]
+    figure = plots.multiples(paper, quantity="smooth_accuracy", norms=["l1", "l2"], words=["the paper"], paper=paper)
+    for ax, norm in zip(figure.axes, ("l1", "l2"), strict=True):
+        names = [line.get_label() for line in ax.lines]
+        assert len(names) == 4 and f"the paper's {plots.NAMES[norm]}" in names
+
+
+def test_the_papers_edges_lie_over_ours_in_black():
+    figure = plots.smoothings(runs.paper("13"), norms=["l1"], paper=runs.paper("13"))
+    for ax, count in zip(figure.axes, (2, 2, 1), strict=True):
+        assert [line.get_color() for line in ax.lines].count("black") == count
+
+
+def test_a_point_of_the_scatter_has_its_name_and_its_range():
+    table = pd.DataFrame({"norm": ["none", "rms"], "speed": [0.5, 0.7], "speed_low": [0.4, 0.6], "speed_high": 0.8})
+    table = table.assign(beta=[1.0, np.nan], beta_low=0.5, beta_high=2.0)
+    ax = plots.scatter(table, "beta", words="largest beta")
+    assert [text.get_text() for text in ax.texts] == ["Standard"] and ax.get_xlabel() == "largest beta"
+    (wide, tall), (point,) = [each.get_paths()[0].vertices for each in ax.collections], ax.lines
+    assert wide.tolist() == [[0.5, 0.5], [2, 0.5]] and tall.tolist() == [[1, 0.4], [1, 0.8]]
+    assert (point.get_xdata()[0], point.get_ydata()[0]) == (1, 0.5)

@@ -40,7 +40,7 @@ REFUSED = [
     (lambda: presets.get("smoke", doses=[-1.0]), "dose -1.0", "noisy norms need one above 0"),
     (lambda: presets.get("smoke", doses=4), "4", "accepted"),
     (lambda: presets.get("smoke", minutes="an hour"), "'an hour'", "accepted is a number"),
-    (lambda: presets.Arm("layer", 0.1), "norm 'layer'", "accepted are none, batch, noisy, noisy_none"),
+    (lambda: presets.Arm("spectral", 0.1), "norm 'spectral'", "accepted are none, batch, noisy, noisy_none"),
     (
         lambda: presets.Arm("batch", 0.1, 1.0),
         "dose 1.0 with norm 'batch'",

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bnutils import data, presets, runs
+from bnutils import data, norms, presets, runs
 from bnutils.quantities import QUANTITIES
 
 
@@ -189,11 +189,12 @@ def test_a_killed_process_leaves_whole_runs_and_no_workers(cache):
     process.kill()
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert workers and not alive
-    kept = list(cache.glob("*.parquet"))
-    assert 0 < len(kept) < 24 and all(len(runs.load(path)) for path in kept)
+    kept, setting = list(cache.glob("*.parquet")), presets.get("smoke")
+    count = len({run.key for name in presets.EXPERIMENTS for run in runs._wanted(setting, name)})
+    assert 0 < len(kept) < count and all(len(runs.load(path)) for path in kept)
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     measured = sum(int(count) for count in re.findall(r"(\d+) measured now", out))
-    assert measured == 24 - len(kept) and len(list(cache.glob("*.parquet"))) == 24
+    assert measured == count - len(kept) and len(list(cache.glob("*.parquet"))) == count
 
 
 def test_a_costly_setting_says_what_is_missing_and_goes_on(cache, capsys):
@@ -246,9 +247,9 @@ def test_gradient_rows_are_the_probes(setting, images):
     shift = runs.probes.covariate_shift(network, runs.LOSS, x, y, lr=0.2, layers=[5, 10])
     assert {layer for name, layer in found if name == "shift_l2"} == {5, 10}
     torch.testing.assert_close(found["shift_cosine", 10].value, shift[10].cosine)
-    norms = runs.probes.gradient_norms(network, runs.LOSS, x, y)
+    lengths = runs.probes.gradient_norms(network, runs.LOSS, x, y)
     assert [layer for name, layer in found if name == "layer_gradient_norm"] == list(range(1, 14))
-    torch.testing.assert_close(found["layer_gradient_norm", 3].value, norms[3])
+    torch.testing.assert_close(found["layer_gradient_norm", 3].value, lengths[3])
     torch.testing.assert_close(found["curvature", None].value, runs.probes.curvature(network, runs.LOSS, x, y))
 
 
@@ -342,5 +343,37 @@ def test_paper_curves_are_the_papers_numbers():
     np.testing.assert_allclose(moved, [0.032, 0.065, 0.013], rtol=0.05)
     accuracy = runs.paper("1a").query("quantity == 'train_accuracy'").value
     np.testing.assert_allclose(accuracy * 128, (accuracy * 128).round(), atol=0.02)
-    with pytest.raises(ValueError, match=r"^no curves of figure '99': accepted are 1a, 1b, 2, 3a, 3b, 4, 8, 10$"):
+    with pytest.raises(
+        ValueError, match=r"^no curves of figure '99': accepted are 1a, 1b, 2, 3a, 3b, 4, 8, 10, 5a, 5b, 12, 13$"
+    ):
         runs.paper("99")
+
+
+def test_the_papers_lp_curves_are_the_papers_numbers():
+    """Against the table of its Fig. 5b, and windows and medians of its Figs 5a and 12."""
+    loss = runs.paper("5b").set_index(["norm", "step"]).value
+    table = {("l1", 1000): 1218, ("l2", 5000): 982, ("linf", 7000): 999, ("none", 3000): 2901, ("batch", 9950): 480}
+    assert {point: loss[point] for point in table} == pytest.approx(table, rel=0.01)
+    accuracy = runs.paper("5a").query("quantity == 'train_accuracy' and norm == 'linf' and 2000 <= step < 3000").value
+    assert accuracy.mean() == pytest.approx(0.921, abs=0.005)
+    landscape = runs.paper("12").query("norm == 'l1' and step < 1000").groupby("quantity").value.median()
+    assert landscape["distance_high"] == pytest.approx(31, abs=0.6) and landscape["beta_max"] < 20
+    assert set(runs.paper("12").quantity) >= {"smooth_accuracy", "loss_low", "loss_high"}
+    assert runs.paper("13").query("quantity == 'loss_high' and norm != 'none'").value.max() < 1.25e5
+
+
+def test_normalizers_share_standard_and_batch_with_the_other_chapters(setting, images):
+    wanted = {(run.arm.name, run.seed): run.key for run in runs._wanted(setting, "norms")}
+    shared = {run.key for run in runs._wanted(setting, "landscape")}
+    assert {name for (name, _), key in wanted.items() if key in shared} == {"none 0.1", "batch 0.1"}
+    assert {name.split()[0] for name, _ in wanted} == {*norms.NORMS} - {"noisy", "noisy_none"}
+    rms = one(setting, images, presets.Arm("rms", 0.1))
+    assert [type(probe).__name__ for _, probe in rms.probes(images)] == ["ActivationProbe", "GradientProbe"]
+
+
+def test_a_normalizer_that_needs_all_samples_has_the_first_seeds(setting):
+    many = replace(setting, linear=replace(setting.linear, seeds=tuple(range(9))))
+    found = {run.arm.norm: run.linear.seeds for run in runs._wanted(many, "linear_norms")}
+    assert found["l1"] == found["linf"] == (0, 1, 2, 3, 4) and found["l2"] == found["batch"] == tuple(range(9))
+    shared = {run.key for run in runs._wanted(many, "linear")}
+    assert sum(run.key in shared for run in runs._wanted(many, "linear_norms")) == 2

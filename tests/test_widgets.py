@@ -115,3 +115,11 @@ def test_the_slider_moves_the_stack_without_a_kernel(executed):
 def test_a_cell_with_a_walk_draws_nothing_beside_it(executed):
     assert not [out for out in executed.cells[1].outputs if "image/png" in out.get("data", {})]
     assert executed.cells[2].outputs[0].data["text/plain"] == "[]"
+
+
+def test_a_menu_of_names_moves_the_stack_without_a_kernel():
+    box = widgets.choose(lambda option: plt.figure(figsize=(1, 1)), {"A b": "a", "C": "c"}, label="what", alt=str)
+    menu, stack = box.children
+    assert (menu.options, menu.index, stack.selected_index) == ((("A b", 0), ("C", 1)), 0, 0)
+    assert ['alt="A b"' in each.value for each in stack.children] == [True, False] and not plt.get_fignums()
+    assert widgets.choose(lambda option: None, {}, label="what", alt=str).value == "No runs on record."
