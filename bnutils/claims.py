@@ -405,6 +405,31 @@ def sides(frame: pd.DataFrame, left: str, right: str) -> pd.DataFrame:
     return table.assign(difference=((table.left - table.right) / larger).fillna(0.0))
 
 
+# Each statement with its left and right side as corrected, then as printed.
+STATEMENTS = {
+    "Theorem 4.1": (("theorem_4_1_left", "theorem_4_1_right"), ("theorem_4_1_left", "theorem_4_1_printed")),
+    "Theorem 4.2": (("theorem_4_2_left", "theorem_4_2_right"), ("theorem_4_2_left", "theorem_4_2_printed")),
+    "Theorem 4.4": (("theorem_4_4_left", "theorem_4_4_right"), ("theorem_4_4_left", "theorem_4_4_printed")),
+    "Theorem C.1": (("theorem_c_1_left", "theorem_c_1_right"), ("theorem_c_1_maximum", "theorem_c_1_printed")),
+    "Lemma 4.5": ((), ("lemma_4_5_left", "lemma_4_5_right")),
+}
+
+
+def statements(frame: pd.DataFrame) -> pd.DataFrame:
+    """`sides` of all the theorems, with the columns statement, form ("corrected" or "printed"), and place: a random
+    layer with a quadratic loss or in a network, or the normalizer of a network in training."""
+    tables = [
+        sides(frame, *pair).assign(statement=name, form=form)
+        for name, pairs in STATEMENTS.items()
+        for form, pair in zip(("corrected", "printed"), pairs, strict=True)
+        if pair
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    quadratic = table.arm.astype(str).str.startswith("quadratic")
+    random = quadratic.map({True: "random, quadratic", False: "random, network"})
+    return table.assign(place=random.where(table.layer == 0, table.norm))
+
+
 def _by_seed(values: pd.Series, seeds: pd.Series, frame: pd.DataFrame, how: str) -> pd.Series:
     return values.groupby(seeds).agg(how).reindex(_seeds(frame)).astype(float)
 

@@ -110,8 +110,8 @@ QUANTITIES: dict[str, Quantity] = {
     "scale_invariance": Quantity(
         "", "relative change of the loss, outputs times three", "", "Lemma 4.5, proof", scale="log"
     ),
-    "term_scale": Quantity(r"$\gamma/\sigma$", "effective", "", "Thm 4.1", scale="log"),
-    "term_mean": Quantity("", "share of the mean term", "", "Thm 4.1", scale="log"),
-    "term_correlation": Quantity("", "share of the correlation term", "", "Thm 4.1", scale="log"),
+    "term_scale": Quantity(r"$\gamma/\sigma$", "effective", "", "Thm 4.1"),
+    "term_mean": Quantity("", "share of the mean", "", "Thm 4.1", scale="log"),
+    "term_correlation": Quantity("", "share of correlation", "", "Thm 4.1", scale="log"),
     "term_premise": Quantity("", r"share with $\langle g,\hat{y}\rangle\geq 0$", "", "Thm 4.2, premise"),
 }

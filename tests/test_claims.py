@@ -575,3 +575,57 @@ def test_without_runs_a_mistake_is_not_shown(name):
     empty = pd.DataFrame(columns=runs.COLUMNS)
     row = claims.mistakes(empty, lr=0.1, step=0).set_index("mistake").loc[name]
     assert row.misleads == "not shown" and np.isnan(row["right none"]) and row.called and row.instead and row.proper
+
+
+# ---- theorems ------------------------------------------------------------------------------------------------------
+
+
+def two_sides(left, right, printed, *, seeds=(0, 1, 2)):
+    """A random layer with a quadratic loss and a layer of a network, with these sides of Theorem 4.1."""
+    values = {"theorem_4_1_left": left, "theorem_4_1_right": right, "theorem_4_1_printed": printed}
+    rows = [
+        {
+            "arm": arm,
+            "norm": "batch",
+            "lr": 0.1,
+            "seed": seed,
+            "step": 0,
+            "layer": layer,
+            "quantity": name,
+            "value": value,
+        }
+        for seed in seeds
+        for arm, layer in (("quadratic, m 4, gamma/sigma 1, correlation 0", np.nan), ("batch 0.1", 5))
+        for name, value in values.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "printed", "word"),
+    [
+        (1.0, 1.0 + 1e-13, 1.5, "reproduced"),
+        (1.0, 1.0 + 1e-13, 1.0 - 1e-14, "reproduced"),
+        (1.0, 1.0, 0.9, "partly"),
+        (1.0, 1.0, -3.0, "partly"),
+        (1.0, 1.01, 0.9, "not reproduced"),
+        (0.0, 0.0, 0.0, "reproduced"),
+    ],
+)
+def test_a_theorem_is_judged_by_both_of_its_forms(left, right, printed, word):
+    verdict = claims.judge("theorem_4_1", two_sides(left, right, printed), setting=presets.get("quick"))
+    assert verdict.word == word
+
+
+def test_one_broken_case_breaks_a_theorem():
+    frame = two_sides(1.0, 1.0, 1.5)
+    at = (frame.quantity == "theorem_4_1_right") & (frame.layer == 5)
+    frame.loc[at, "value"] = 1 + 1e-6
+    assert claims.judge("theorem_4_1", frame, setting=presets.get("quick")).word == "partly"
+
+
+def test_sides_pair_cases_and_say_where_they_are():
+    table = claims.statements(two_sides(2.0, 2.0, 1.0))
+    assert set(table.place) == {"random, quadratic", "batch"} and set(table.form) == {"corrected", "printed"}
+    assert table[table.form == "printed"].difference.tolist() == [0.5] * 6
+    assert claims.statements(pd.DataFrame(columns=list(two_sides(1, 1, 1)))).empty

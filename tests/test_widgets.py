@@ -40,6 +40,31 @@ def test_walk_without_options_says_so():
     assert "no runs on record" in "".join(texts).lower()
 
 
+def test_choose_has_a_picture_for_each_combination():
+    drawn = []
+
+    def draw_pair(a, b):
+        drawn.append((a, b))
+        return draw(a * b)
+
+    shown = widgets.choose(draw_pair, {"first": [1, 20], "second": ["x", "yy", "z"]}, alt=lambda a, b: f"{a} and {b}")
+    first, second, stack = shown.children
+    assert (first.description, second.description) == ("first", "second")
+    assert drawn == [(a, b) for a in (1, 20) for b in ("x", "yy", "z")]
+    for a, inner in zip((1, 20), stack.children, strict=True):
+        assert [f'alt="{a} and {b}"' in page.value for b, page in zip(("x", "yy", "z"), inner.children, strict=True)]
+    links = {(link.source[0], link.target[0]) for link in widgets.ipywidgets.Widget.widgets.values() if is_link(link)}
+    assert {(first, stack), *((second, inner) for inner in stack.children)} <= links
+
+
+def is_link(widget):
+    return isinstance(widget, widgets.ipywidgets.widgets.widget_link.Link)
+
+
+def test_choose_without_options_says_so():
+    assert "No runs" in widgets.choose(draw, {"first": [1], "second": []}, alt=alt).value
+
+
 def test_picture_carries_its_own_data_and_closes_its_figure():
     figure = draw("a")
     html = widgets.picture(figure, alt='a < "b"')
