@@ -199,6 +199,18 @@ def rough(v, lr=0.1):
     return frame(steady(lr, distance_high=(v, 1.0), beta_max=(v, 1.0), **bands))
 
 
+def apart(excess):
+    """All theorems on three seeds of a random layer, each left side 1 and each right side lower by `excess`."""
+    right = {name for pairs in claims.STATEMENTS.values() for pair in pairs for name in pair[1:]}
+    left = {name for pairs in claims.STATEMENTS.values() for pair in pairs for name in pair[:1]}
+    values = dict.fromkeys(left, 1.0) | dict.fromkeys(right, 1 - excess)
+    values |= dict.fromkeys(["observation_4_3_outputs", "observation_4_3_loss", "scale_invariance"], excess)
+    keys = {"arm": "quadratic, m 4, gamma/sigma 1, correlation 0.4", "norm": "batch", "lr": 0.0, "step": 0}
+    each = [keys | {"seed": s, "quantity": name, "value": value} for s in range(3) for name, value in values.items()]
+    return pd.DataFrame(each).reindex(columns=runs.COLUMNS)
+
+
+THEOREMS = ("theorem_4_1", "theorem_4_2", "observation_4_3", "theorem_4_4", "theorem_c_1", "lemma_4_5")
 # for each claim, frames by the value that its criterion bounds; values that satisfy it and values that do not
 CRITERIA = {
     "speed": (lambda v: frame(arriving("none", 0.1, *[v] * 3), arriving("batch", 0.1, *[200] * 3)), [310], [290]),
@@ -244,6 +256,7 @@ CRITERIA = {
     ),
     "edge_of_stability": (lambda v: frame(steady(1e-6, eta=1e-6, beta=(v * 1e6,) * 2)), [1.9, 2.1], [1.7, 2.3]),
     "noise_alone": (lambda v: frame(ending("noisy_none", 0.1, *[v] * 3)), [0.19], [0.21]),
+    **{name: (apart, [0.0, 5e-10], [2e-9, 0.5]) for name in THEOREMS},
 }
 
 
