@@ -66,7 +66,7 @@ def test_the_printed_theorem_4_1_is_false(unit):
 
 
 def test_the_printed_theorem_4_1_can_ask_for_less_than_nothing():
-    unit = theory.quadratic_unit(64, ratio=1, correlation=0.9, random=generator())
+    unit = theory.quadratic_unit(64, ratio=1.0, correlation=0.9, random=generator())
     assert theory.theorem_4_1(unit).printed < 0
 
 
@@ -98,7 +98,7 @@ def test_outputs_that_do_not_vary_are_refused():
     with pytest.raises(ValueError, match="sigma is 0.0: accepted are outputs that vary"):
         theory.same_outputs(torch.ones(4, dtype=DOUBLE), torch.sum)
     with pytest.raises(ValueError, match="batch of 2: accepted are 3 or more"):
-        theory.quadratic_unit(2, ratio=1, correlation=0, random=generator())
+        theory.quadratic_unit(2, ratio=1.0, correlation=0.0, random=generator())
 
 
 @pytest.mark.parametrize("unit", units())
