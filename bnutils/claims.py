@@ -472,6 +472,135 @@ def _lp_linear_landscape(setting: Any) -> list[Part]:
     return [part for norm in LP for part in _smoother(norm, lr, 10, words(norm), lin.seeds_of(norm))]
 
 
+ROUNDING = 1e-9  # a relative difference below this is rounding of float64
+
+
+def sides(frame: pd.DataFrame, left: str, right: str) -> pd.DataFrame:
+    """Both sides of a statement, a row a case: arm, norm, seed, step, layer (0: a random layer), left, right,
+    difference.
+
+    left and right are quantities; difference = (left - right) over the larger of |left| and |right|, 0 where both are.
+    """
+    keys = ["arm", "norm", "seed", "step", "layer"]
+    rows = frame[frame.quantity.isin([left, right])].astype({"layer": float, "value": float}).fillna({"layer": 0})
+    table = rows.pivot_table("value", keys, "quantity").reindex(columns=[left, right]).dropna()
+    table = table.set_axis(["left", "right"], axis=1).reset_index()
+    larger = table[["left", "right"]].abs().max(axis=1)
+    return table.assign(difference=((table.left - table.right) / larger).fillna(0.0))
+
+
+# Each statement with its left and right side as corrected, then as printed.
+STATEMENTS = {
+    "Theorem 4.1": (("theorem_4_1_left", "theorem_4_1_right"), ("theorem_4_1_left", "theorem_4_1_printed")),
+    "Theorem 4.2": (("theorem_4_2_left", "theorem_4_2_right"), ("theorem_4_2_left", "theorem_4_2_printed")),
+    "Theorem 4.4": (("theorem_4_4_left", "theorem_4_4_right"), ("theorem_4_4_left", "theorem_4_4_printed")),
+    "Theorem C.1": (("theorem_c_1_left", "theorem_c_1_right"), ("theorem_c_1_maximum", "theorem_c_1_printed")),
+    "Lemma 4.5": ((), ("lemma_4_5_left", "lemma_4_5_right")),
+}
+
+
+def statements(frame: pd.DataFrame) -> pd.DataFrame:
+    """`sides` of all the theorems, with the columns statement, form ("corrected" or "printed"), and place: a random
+    layer with a quadratic loss or in a network, or the normalizer of a network in training."""
+    tables = [
+        sides(frame, *pair).assign(statement=name, form=form)
+        for name, pairs in STATEMENTS.items()
+        for form, pair in zip(("corrected", "printed"), pairs, strict=True)
+        if pair
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    quadratic = table.arm.astype(str).str.startswith("quadratic")
+    random = quadratic.map({True: "random, quadratic", False: "random, network"})
+    return table.assign(place=random.where(table.layer == 0, table.norm))
+
+
+def _by_seed(values: pd.Series, seeds: pd.Series, frame: pd.DataFrame, how: str) -> pd.Series:
+    return values.groupby(seeds).agg(how).reindex(_seeds(frame)).astype(float)
+
+
+def _exponent(effect: float) -> str:
+    if effect < -16:  # nothing at all, or less than float64 can tell
+        return "0"
+    return f"{10.0**effect:.0e}" if effect < -2 else f"{10.0**effect:.2g}"
+
+
+def _apart(words: str, left: str, right: str) -> Part:
+    """The largest relative difference of both sides is rounding."""
+
+    def effect(frame: pd.DataFrame) -> pd.Series:
+        table = sides(frame, left, right)
+        return np.log10(_by_seed(table.difference.abs(), table.seed, frame, "max").clip(lower=1e-17))
+
+    return Part(f"{words}: largest relative difference", effect, high=np.log10(ROUNDING), show=_exponent)
+
+
+def _vanishes(words: str, quantity: str) -> Part:
+    """The largest value of a relative difference is rounding."""
+
+    def effect(frame: pd.DataFrame) -> pd.Series:
+        rows = frame[frame.quantity == quantity]
+        return np.log10(_by_seed(rows.value.astype(float), rows.seed, frame, "max").clip(lower=1e-17))
+
+    return Part(f"{words}: largest", effect, high=np.log10(ROUNDING), show=_exponent)
+
+
+def _exceeds(words: str, left: str, right: str, *, arms: str = "") -> Part:
+    """By how much the left side exceeds the right at most, over the larger of them; `arms`: a pattern of cases."""
+
+    def effect(frame: pd.DataFrame) -> pd.Series:
+        table = sides(frame[frame.arm.str.contains(arms)], left, right)
+        return np.log10(_by_seed(table.difference, table.seed, frame, "max").clip(lower=1e-17))
+
+    return Part(f"{words}: largest excess of the left side", effect, high=np.log10(ROUNDING), show=_exponent)
+
+
+def _theorem_4_1(_setting: Any) -> list[Part]:
+    left = "theorem_4_1_left"
+    return [
+        _apart("corrected, as an equality", left, "theorem_4_1_right"),
+        _exceeds("as printed", left, "theorem_4_1_printed"),
+    ]
+
+
+def _theorem_4_2(_setting: Any) -> list[Part]:
+    left = "theorem_4_2_left"
+    return [
+        _apart("first line, as an equality", left, "theorem_4_2_right"),
+        _exceeds("second line, where H is the identity", left, "theorem_4_2_printed", arms="^quadratic"),
+    ]
+
+
+def _observation_4_3(_setting: Any) -> list[Part]:
+    return [
+        _vanishes("outputs, relative difference", "observation_4_3_outputs"),
+        _vanishes("loss, relative difference", "observation_4_3_loss"),
+    ]
+
+
+def _theorem_4_4(_setting: Any) -> list[Part]:
+    left = "theorem_4_4_left"
+    return [
+        _apart("corrected, as an equality", left, "theorem_4_4_right"),
+        _exceeds("as printed", left, "theorem_4_4_printed"),
+    ]
+
+
+def _theorem_c_1(_setting: Any) -> list[Part]:
+    # H the identity and a correlation of at least 0: what Theorem 4.2 asks for besides
+    met = r"^quadratic.*correlation [^-]"
+    return [
+        _apart("corrected, at X with XX' a multiple of the identity", "theorem_c_1_left", "theorem_c_1_right"),
+        _exceeds("as printed", "theorem_c_1_maximum", "theorem_c_1_printed", arms=met),
+    ]
+
+
+def _lemma_4_5(_setting: Any) -> list[Part]:
+    return [
+        _exceeds("as printed", "lemma_4_5_left", "lemma_4_5_right"),
+        _vanishes("loss with outputs times three, relative difference", "scale_invariance"),
+    ]
+
+
 CLAIMS: dict[str, Claim] = {
     "speed": Claim(
         statement="A network with batch normalization trains faster than the same network without.",
@@ -643,6 +772,62 @@ CLAIMS: dict[str, Claim] = {
         parts=_edge_of_stability,
         compares="late in training",
         linear=True,
+    ),
+    "theorem_4_1": Claim(
+        statement="Batch normalization bounds the gradient over a layer's outputs: what is left of it is gamma/sigma "
+        "times the plain one, less its mean and less its part along the normalized outputs.",
+        place="Theorem 4.1 (v3).",
+        criterion="in every case both sides of the corrected form (a coefficient 1/m where the paper prints "
+        "1/sqrt(m)) agree to 1e-9; and the printed inequality is nowhere broken by more than that.",
+        refuted_by="both are not so; partly, if the corrected form holds and the printed one does not.",
+        parts=_theorem_4_1,
+        compares="Theorem 4.1",
+    ),
+    "theorem_4_2": Claim(
+        statement="It bounds the curvature along that gradient too.",
+        place="Theorem 4.2, both lines (v3).",
+        criterion="in every case both sides of the first line agree to 1e-9; and the second line, where its condition "
+        "holds exactly because H is the identity, is nowhere broken by more than that.",
+        refuted_by="both are not so; partly, if one is.",
+        parts=_theorem_4_2,
+        compares="Theorem 4.2",
+    ),
+    "observation_4_3": Claim(
+        statement="Any configuration of the plain layer has one with batch normalization that computes the same.",
+        place="Observation 4.3 (v3; that beta must be the mean is left unsaid).",
+        criterion="with gamma the deviation and beta the mean of a unit's outputs, outputs and loss stay what they "
+        "were to 1e-9, in every case.",
+        refuted_by="one of them moves by more.",
+        parts=_observation_4_3,
+        compares="Observation 4.3",
+    ),
+    "theorem_4_4": Claim(
+        statement="The bound on the gradient holds over the weights as well, for the worst input of bounded norm.",
+        place="Theorem 4.4 (v3).",
+        criterion="in every case, with the outputs held fixed as in its proof, both sides of the form that the proof "
+        "gives agree to 1e-9; and the printed inequality is nowhere broken by more than that.",
+        refuted_by="both are not so; partly, if the corrected form holds and the printed one does not.",
+        parts=_theorem_4_4,
+        compares="Theorem 4.4",
+    ),
+    "theorem_c_1": Claim(
+        statement="So does the bound on the curvature.",
+        place="Theorem C.1 (v3).",
+        criterion="in every case both sides agree to 1e-9 at inputs X with XX' a multiple of the identity, with the "
+        "first line of Theorem 4.2 on the right; and the printed inequality between the two maxima, where H is the "
+        "identity and gradient and outputs are not negatively correlated, is nowhere broken by more than that.",
+        refuted_by="both are not so; partly, if one is.",
+        parts=_theorem_c_1,
+        compares="Theorem C.1",
+    ),
+    "lemma_4_5": Claim(
+        statement="With batch normalization an optimum lies at least as near to the random start.",
+        place="Lemma 4.5 (v3).",
+        criterion="where its condition is met, the inequality is nowhere broken by more than 1e-9; and what its proof "
+        "rests on, that outputs three times as large leave the loss as it was, holds to 1e-9 in every case.",
+        refuted_by="both are not so; partly, if one is.",
+        parts=_lemma_4_5,
+        compares="Lemma 4.5",
     ),
 }
 

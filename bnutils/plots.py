@@ -643,3 +643,96 @@ def scatter(table: pd.DataFrame, measure: str, *, words: str, ax: Axes | None = 
     ax.set_xlabel(words)
     ax.set_ylabel("mean training accuracy")
     return ax
+
+
+PLACES = {
+    "random, quadratic": "#000000",
+    "random, network": "#8A8A8A",
+    "none": COLORS["none"],
+    "batch": COLORS["batch"],
+}
+PLACE_NAMES = {"random, quadratic": "random, quadratic loss", "random, network": "random network"}
+
+
+def both_sides(table: pd.DataFrame, *, statements: Sequence[str], ax: Sequence[Axes]) -> Sequence[Axes]:
+    """Right side against left side of each statement, one point a case, both axes logarithmic; the line is equality.
+
+    `table` is that of `claims.statements`. Full points: the corrected form; crosses: the printed one. Where both sides
+    are negative their sizes are drawn; where they differ in sign a triangle stands at the lower edge.
+    """
+    for place, statement in zip(ax, statements, strict=True):
+        rows = table[table.statement == statement]
+        for (form, where), cases in rows.groupby(["form", "place"]):
+            style = {"color": PLACES[where], "ls": "none"}
+            marker = {"corrected": {"marker": "o", "ms": 3.5, "alpha": 0.7}, "printed": {"marker": "x", "ms": 5}}[form]
+            same = cases.left * cases.right > 0
+            words = PLACE_NAMES.get(where, NAMES.get(where)) if form == "corrected" else None
+            place.plot(cases.left[same].abs(), cases.right[same].abs(), **marker, **style, label=words)
+            edge = {"transform": place.get_xaxis_transform(), "marker": "v", "ms": 5}
+            apart = cases.left[~same & (cases.left != 0)].abs()
+            place.plot(apart, 0 * apart + 0.03, **edge, **style, markerfacecolor="none")
+        place.set(xscale="log", yscale="log", xlabel="left side", ylabel="right side")
+        if rows.empty:
+            _say(place, EMPTY)
+            continue
+        reach = rows.left[rows.left != 0].abs()
+        ends = [reach.min() / 2, reach.max() * 2]
+        place.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
+        place.set_xlim(ends)
+        place.tick_params(labelsize="x-small", which="both")
+    return ax
+
+
+def free_outputs(frame: pd.DataFrame, *, ax: Axes) -> Axes:
+    """The squared gradient over the weights at inputs of one norm, against the deviation of the outputs that they make:
+    one line a case."""
+    rows = frame[frame.quantity == "theorem_4_4_free"].astype({"eta": float, "value": float})
+    for _, line in rows.groupby(["arm", "seed"]):
+        ax.plot(line.eta, line.value, color="0.5", lw=0.6, alpha=0.6)
+    ax.set_xscale("log")
+    _finish(ax, rows, r"deviation of the outputs $\sigma$", "theorem_4_4_free")
+    return ax
+
+
+def theorem_terms(frame: pd.DataFrame, *, layers: Sequence[int]) -> np.ndarray:
+    """What Theorem 4.1 does to a layer's gradient over training, a row each layer: gamma/sigma and the two shares."""
+    quantities = ("term_scale", "term_mean", "term_correlation")
+    words = ("gamma / sigma", "mean term", "correlation term")
+    figure, axes = panels(*[[f"layer {layer}: {each}" for each in words] for layer in layers], height=2.4, width=10)
+    for row, layer in zip(np.atleast_2d(axes), layers, strict=True):
+        for ax, quantity in zip(row, quantities, strict=True):
+            curves(frame, quantity, layer=layer, ax=ax)
+            reference(1, "1", ax=ax)
+    legend(figure)
+    return axes
+
+
+def theorem_bars(frame: pd.DataFrame, arm: str) -> Figure:
+    """Both sides of Theorems 4.1 and 4.2 for one random layer, with the plain gradient; the axes hold for all cases."""
+    bars = {
+        "theorem_4_1": {"plain": "no normalizer", "left": "left", "right": "right, corrected", "printed": "as printed"},
+        "theorem_4_2": {"left": "left", "right": "right, first line", "printed": "second line"},
+    }
+    colors = {"plain": COLORS["none"], "left": COLORS["batch"], "right": "0.55", "printed": "white"}
+    figure, axes = panels(["Theorem 4.1: squared gradient", "Theorem 4.2: curvature"], height=1.9, width=7.5)
+    rows = frame[(frame.arm == arm) & (frame.seed == frame.seed.min()) & frame.eta.isna()]
+    rows = rows.set_index("quantity").value.astype(float)
+    for ax, (name, words) in zip(axes, bars.items(), strict=True):
+        values = rows.reindex([f"{name}_{side}" for side in words])
+        faces = [colors[side] for side in words]
+        ax.barh(range(len(words)), values, color=faces, edgecolor="0.3", lw=0.8, height=0.7)
+        for place, value in enumerate(values.dropna()):
+            at = {"va": "center", "ha": "left" if value >= 0 else "right", "fontsize": "x-small"}
+            ax.annotate(
+                f"{value:.3g}", (value, place), xytext=(3 if value >= 0 else -3, 0), textcoords="offset points", **at
+            )
+        ax.set_yticks(range(len(words)), words.values())
+        ax.invert_yaxis()
+        ax.set_xscale("symlog", linthresh=0.1)
+        ax.set(xlim=(-300, 80), xticks=[-10, -1, 0, 1, 10])
+        ax.set_xticks([], minor=True)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.axvline(0, color="0.3", lw=0.8)
+        if rows.empty:
+            _say(ax, EMPTY)
+    return figure

@@ -11,9 +11,9 @@ from bnutils.linear import Linear
 # The layers that each experiment draws: activations in Figs 1c, 2 and 8, gradients in Fig. 3; none in Fig. 4.
 LAYERS = {"speed": (3, 11), "noise": (2, 9, 13), "shift": (5, 10), "landscape": (), "mistakes": ()}
 LAYERS["norms"] = (11,)  # Fig. 6
-# All experiments: those of the VGG, and the deep linear network's own and the choices that it leaves open.
-EXPERIMENTS = (*LAYERS, "linear", "choices")
-EXPERIMENTS += ("linear_norms",)
+# All experiments: those of the VGG; the deep linear network's own, the choices that it leaves open, and it with other
+# normalizers; the theorems.
+EXPERIMENTS = (*LAYERS, "linear", "choices", "linear_norms", "theorems")
 # The step lengths of the landscape, in units of the learning rate: the paper's four (read from the points of its Fig.
 # 11), and one below them that is ours and tells a saturated probe from a curved landscape.
 ETAS = (1 / 4, 1 / 2, 1, 2, 4)

@@ -28,7 +28,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bnutils import data, folklore, linear, norms, probes, seeds
+from bnutils import data, folklore, linear, norms, probes, seeds, theory
 from bnutils.linear import Linear
 from bnutils.models import smoothed
 from bnutils.presets import ETAS, LAYERS, PRESETS, Arm, Setting
@@ -75,6 +75,14 @@ SHARPNESS = 10.0
 # The figures of v3 that can be asked for, with the interval in steps at which the paper logged them.
 PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100, "8": 100, "10": 50}
 PAPER_FIGURES |= {"5a": 100, "5b": 50, "12": 100, "13": 50}
+
+
+# Random layers of chapter 7: batch sizes, gamma over sigma, correlations of gradient and output, and lambda; what the
+# layers behind have for a non-linearity; sigma of outputs that are free; and the
+# largest batch whose Hessian is computed in full.
+BATCHES, RATIOS, CORRELATIONS, BOUND = (4, 16, 64), (0.5, 1.0, 2.0), (-0.8, -0.4, 0.0, 0.4, 0.8), 2.0
+ACTIVATIONS = {"tanh": torch.tanh, "ReLU": torch.relu}
+SIGMAS, FULL = (1e-1, 1e-2, 1e-3), 16
 # Step lengths of chapter 5 in units of the learning rate, down to where a distance between gradients must vanish.
 SHRINKING = (1e-6, 1e-4, 1e-2, 1)
 PAPER_CURVES = Path(__file__).parents[1] / "book" / "paper" / "curves.csv"
@@ -244,6 +252,103 @@ class LinearChoices(Record):
         return step * linear.FITTED * len(self.linear.lrs) * len(self.choices) * 2
 
 
+@dataclass(frozen=True)
+class RandomLayers(Record):
+    """Both sides of every theorem on random units: a loss that sets the correlation of gradient and output, and losses
+    that go on with further layers. An arm is a case; nothing is trained."""
+
+    seeds: tuple[int, ...]
+    preset: str
+    measures = (
+        *("theorem_4_1_left", "theorem_4_1_right", "theorem_4_1_printed", "theorem_4_1_plain"),
+        *("theorem_4_2_left", "theorem_4_2_right", "theorem_4_2_printed"),
+        *("observation_4_3_outputs", "observation_4_3_loss", "scale_invariance"),
+        *("theorem_4_4_left", "theorem_4_4_right", "theorem_4_4_printed", "theorem_4_4_free"),
+        *("theorem_c_1_left", "theorem_c_1_right", "theorem_c_1_maximum", "theorem_c_1_printed"),
+        *("lemma_4_5_left", "lemma_4_5_right", "lemma_4_5_unmet"),
+    )
+
+    @property
+    def key(self) -> str:
+        """What tells this record from every other."""
+        grid = [BATCHES, RATIOS, CORRELATIONS, BOUND, list(ACTIVATIONS), SIGMAS, FULL]
+        return self.key_of({"random layers": grid, "seeds": self.seeds})
+
+    def cases(self, seed: int) -> Iterator[tuple[str, theory.Unit]]:
+        """The units of one seed, each with the words of its case."""
+        for m in BATCHES:
+            for ratio in RATIOS:
+                for correlation in CORRELATIONS:
+                    random = seeds.generator(seed, "quadratic", m)  # what the control leaves alone stays the same
+                    unit = theory.quadratic_unit(m, ratio=ratio, correlation=correlation, random=random)
+                    yield quadratic_case(m, ratio, correlation), unit
+                for name, activation in ACTIVATIONS.items():
+                    random = seeds.generator(seed, name, m, str(ratio))
+                    unit = theory.network_unit(m, ratio=ratio, activation=activation, random=random)
+                    yield f"{name} network, m {m}, gamma/sigma {ratio:g}", unit
+
+    def measure(self) -> pd.DataFrame:
+        """Both sides of every statement in every case."""
+        began, parts = time.perf_counter(), []
+        for seed in self.seeds:
+            for words, unit in self.cases(seed):
+                rows = [*both_sides(unit), *both_sides_over_inputs(unit), *_initialisation(seed, words)]
+                parts.append(pd.DataFrame(collect(rows)).assign(arm=words, seed=seed))
+        # no run, so neither a learning rate nor a step
+        frame = pd.concat(parts).assign(norm="batch", lr=0.0, step=0)
+        return _kept(frame, self, began, dataset="random layers", device=_cpu())
+
+    def seconds(self) -> float:
+        """About how long it takes on this device."""
+        cases = list(self.cases(self.seeds[0]))
+        middle = cases[len(cases) // 2][1]
+        return _timed(lambda: [*both_sides(middle), *both_sides_over_inputs(middle)]) * len(cases) * len(self.seeds)
+
+
+def quadratic_case(m: int, ratio: float, correlation: float) -> str:
+    """The arm of a random unit whose loss is quadratic."""
+    return f"quadratic, m {m}, gamma/sigma {ratio:g}, correlation {correlation:g}"
+
+
+def both_sides(unit: theory.Unit) -> Iterator[Row]:
+    """Rows of Theorems 4.1 and 4.2, Observation 4.3 and what Lemma 4.5 rests on, for one unit."""
+    for name, statement in (("theorem_4_1", theory.theorem_4_1), ("theorem_4_2", theory.theorem_4_2)):
+        for side, value in statement(unit)._asdict().items():
+            yield Row(f"{name}_{side}", value)
+    yield Row("theorem_4_1_plain", unit.g @ unit.g)
+    outputs, loss = theory.observation_4_3(unit.y, unit.loss)
+    yield Row("observation_4_3_outputs", outputs)
+    yield Row("observation_4_3_loss", loss)
+    yield Row("scale_invariance", theory.scale_invariance(unit, times=3.0))
+
+
+def both_sides_over_inputs(unit: theory.Unit) -> Iterator[Row]:
+    """Rows of Theorems 4.4 and C.1, for one unit; the maxima of C.1, which need Hessians in full, for small batches."""
+    for side, value in theory.theorem_4_4(unit, bound=BOUND)._asdict().items():
+        yield Row(f"theorem_4_4_{side}", value)
+    free = [theory.theorem_4_4_free(unit, bound=BOUND, sigma=sigma) for sigma in SIGMAS]
+    yield Row("theorem_4_4_free", torch.stack(free), eta=torch.tensor(SIGMAS, dtype=torch.float64))
+    left, right, _ = theory.theorem_c_1(unit, bound=BOUND)
+    yield Row("theorem_c_1_left", left)
+    yield Row("theorem_c_1_right", right)
+    if len(unit.y) <= FULL:
+        maximum, printed = theory.theorem_c_1_maxima(unit, bound=BOUND)
+        yield Row("theorem_c_1_maximum", maximum)
+        yield Row("theorem_c_1_printed", printed)
+
+
+def _initialisation(seed: int, words: str) -> Iterator[Row]:
+    """Rows of Lemma 4.5 for a random start and a random optimum of five units, turned so that its condition is met, and
+    each unit turned so that it is not."""
+    random = seeds.generator(seed, "optimum", words)
+    start, optimum = torch.randn(2, 20, 5, generator=random, dtype=torch.float64)
+    optimum = optimum * torch.sign((start * optimum).sum())
+    for side, value in zip(("left", "right"), theory.lemma_4_5(start, optimum), strict=True):
+        yield Row(f"lemma_4_5_{side}", value)
+    left, right = theory.lemma_4_5(start, -optimum * torch.sign((start * optimum).sum(0)))
+    yield Row("lemma_4_5_unmet", left - right)
+
+
 class RunProbe:
     """What one run measures on its way: rows about the model on the batch of the step.
 
@@ -408,10 +513,92 @@ class MistakeProbe(RunProbe):
         yield Row("wrong_step", folklore.adam_length(*at))
 
 
+class TermProbe(RunProbe):
+    """Rows about each hidden layer: what the terms of Theorem 4.1 do to its gradient on the batch of the step.
+
+    With batch normalization y is what enters it and z what leaves it, and sigma has the epsilon of training. Without a
+    normalizer z = y, and gamma / sigma is 1 as in Observation 4.3: what batch normalization would do if it were put in
+    just here, outputs unchanged.
+    """
+
+    every = "gradient_every"
+    passes = 2
+    measures = ("term_scale", "term_mean", "term_correlation", "term_premise")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
+        inputs, outputs = [], []
+        with probes.untouched(model), torch.enable_grad():
+            model.train()
+            for layer in model:
+                inputs.append(layer.linear(x))
+                outputs.append(layer.norm(inputs[-1]))
+                x = layer.tail(outputs[-1])
+            gradients = torch.autograd.grad(LOSS(x, y), outputs)
+        for number, (layer, a, g) in enumerate(zip(model[:-1], inputs, gradients, strict=False), start=1):
+            a, g = (each.detach().movedim(1, -1).flatten(0, -2) for each in (a, g))
+            ratio = a.new_ones(a.shape[1])
+            for module in layer.norm:
+                ratio = module.weight.detach() / (a.var(0, correction=0) + module.eps).sqrt()
+            for name, value in theory.terms(a, g, ratio)._asdict().items():
+                yield Row(f"term_{name}", value, layer=number)
+
+
+class TheoremProbe(RunProbe):
+    """Rows with both sides of Theorems 4.1 and 4.2 and Observation 4.3, for one unit of a few layers, in float64.
+
+    The unit whose gradient is longest. gamma and beta are those of training, or without a normalizer those of
+    Observation 4.3. All other units and layers are as the run has them. A layer of which no unit varies has no rows.
+    """
+
+    every = "landmark_every"
+    passes = 25
+    measures = (
+        *("theorem_4_1_left", "theorem_4_1_right", "theorem_4_1_printed", "theorem_4_1_plain"),
+        *("theorem_4_2_left", "theorem_4_2_right", "theorem_4_2_printed"),
+        *("observation_4_3_outputs", "observation_4_3_loss", "scale_invariance"),
+    )
+
+    def __init__(self, run: Run, images: data.Images):
+        super().__init__(run, images)
+        self.layers = sorted({*run.setting.layers("shift"), run.setting.layers("noise")[-1]})
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
+        double = copy.deepcopy(model).double().train()
+        for number in self.layers:
+            unit = self.unit(double, x.double(), y, number)
+            if unit is not None:
+                yield from (row._replace(layer=number) for row in both_sides(unit))
+
+    def unit(self, model: nn.Module, x: Tensor, y: Tensor, number: int) -> theory.Unit | None:
+        """The unit of layer `number` whose gradient is longest, of those that vary."""
+        layer, after = model.layer(number), model[number:]
+        with torch.no_grad():
+            a = layer.linear(model[: number - 1](x))
+            z = layer.norm(a)
+        z.requires_grad_()
+        (gradient,) = torch.autograd.grad(LOSS(after(layer.tail(z)), y), z)
+        columns, z = a.movedim(1, -1).flatten(0, -2), z.detach()
+        deviation, mean = torch.std_mean(columns, dim=0, correction=0)
+        varies = deviation > 1e-6 * mean.abs()  # or its y_hat would be rounding
+        if not varies.any():
+            return None
+        length = gradient.movedim(1, -1).flatten(0, -2).norm(dim=0)
+        place = int(length.where(varies, -1).argmax())
+
+        def loss(column: Tensor) -> Tensor:
+            column = column.view(z.movedim(1, -1).shape[:-1])[:, None]
+            return LOSS(after(layer.tail(torch.cat([z[:, :place], column, z[:, place + 1 :]], dim=1))), y)
+
+        own = columns[:, place].contiguous()
+        for module in layer.norm:
+            return theory.Unit(own, module.weight[place].detach(), module.bias[place].detach(), loss)
+        return theory.same_outputs(own, loss)
+
+
 # What the arms of an experiment carry, beside the activations that every run carries. An arm of several carries all.
 CARRIED: dict[str, tuple[type[RunProbe], ...]] = {
     "shift": (GradientProbe,),
-    "landscape": (GradientProbe, StepLengthProbe, MistakeProbe),
+    "landscape": (GradientProbe, StepLengthProbe, MistakeProbe, TermProbe, TheoremProbe),
 }
 CARRIED["norms"] = (GradientProbe,)
 
@@ -445,7 +632,7 @@ def train_one(run: Run, images: data.Images) -> pd.DataFrame:
 
 def _kept(frame: pd.DataFrame, run: Run | LinearRun, began: float, *, dataset: str, device: str) -> pd.DataFrame:
     """The frame in `COLUMNS` with the keys of its arm, and its provenance."""
-    if not isinstance(run, LinearChoices):
+    if not isinstance(run, LinearChoices | RandomLayers):
         arm = run.arm
         frame = frame.assign(arm=arm.name, norm=arm.norm, lr=arm.lr, dose=arm.dose or np.nan)
     frame = frame.reindex(columns=COLUMNS).astype({"step": "int64", "layer": "Int64"})
@@ -544,6 +731,11 @@ def deep_linear(setting: Setting) -> pd.DataFrame:
 def linear_choices(setting: Setting) -> pd.DataFrame:
     """The first steps of the deep linear network under every choice that the paper leaves open; `arm` names it."""
     return experiment(setting, "choices")
+
+
+def theorems(setting: Setting) -> pd.DataFrame:
+    """Both sides of the paper's theorems: on random layers, and on the networks of Fig. 4 in mid-training."""
+    return experiment(setting, "theorems")
 
 
 def mistakes(setting: Setting) -> pd.DataFrame:
@@ -668,6 +860,8 @@ def _wanted(setting: Setting, name: str) -> list[Record]:
         return [LinearRun(replace(lin, seeds=lin.seeds_of(arm.norm)), arm, preset) for arm in arms]
     if name == "choices":
         return [LinearChoices(lin, share, preset) for share in linear.SHARES]
+    if name == "theorems":
+        return [*_wanted(setting, "landscape"), RandomLayers(setting.seeds, preset)]
     fingerprint = _images(setting.dataset, setting.device).fingerprint
     return [Run(setting, arm, seed, fingerprint) for seed in setting.seeds for arm in setting.arms(name)]
 

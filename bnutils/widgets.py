@@ -46,28 +46,48 @@ def walk(
     alt gives each figure's text for readers who do not see it: what is plotted, not what was found. Without options, as
     for a frame without runs, there is a line that says so.
     """
-    if not len(options):
-        return ipywidgets.HTML("No runs on record.")
-    pictures = [ipywidgets.HTML(picture(draw(option), alt=alt(option))) for option in options]
-    slider = ipywidgets.SelectionSlider(
-        options=[(str(option).replace("_", " "), place) for place, option in enumerate(options)],
-        description=label,
-        style={"description_width": "initial"},
-        layout={"width": "min(100%, 32rem)"},
-    )
-    stack = ipywidgets.Stack(pictures, selected_index=0)
-    ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
-    return ipywidgets.VBox([slider, stack])
+    return choose(draw, {label: options}, alt=alt)
 
 
 def choose(
+    draw: Callable[..., Figure], options: dict[str, Sequence[object]], *, alt: Callable[..., str]
+) -> ipywidgets.Widget:
+    """`walk` with several sliders, by their labels: `draw` and `alt` take one option of each, in their order.
+
+    Every combination is drawn beforehand: their number is the product of the numbers of options.
+    """
+    if not all(len(values) for values in options.values()):
+        return ipywidgets.HTML("No runs on record.")
+    sliders = [
+        ipywidgets.SelectionSlider(
+            options=[(str(option).replace("_", " "), place) for place, option in enumerate(values)],
+            description=label,
+            style={"description_width": "initial"},
+            layout={"width": "min(100%, 32rem)"},
+        )
+        for label, values in options.items()
+    ]
+
+    def page(chosen: tuple) -> ipywidgets.Widget:
+        """What is shown where the first sliders stand on `chosen`: a picture, or a stack for the next slider."""
+        if len(chosen) == len(sliders):
+            return ipywidgets.HTML(picture(draw(*chosen), alt=alt(*chosen)))
+        values = list(options.values())[len(chosen)]
+        stack = ipywidgets.Stack([page((*chosen, value)) for value in values], selected_index=0)
+        ipywidgets.jslink((sliders[len(chosen)], "index"), (stack, "selected_index"))
+        return stack
+
+    return ipywidgets.VBox([*sliders, page(())])
+
+
+def menu(
     draw: Callable[[object], Figure], options: dict[str, object], *, label: str, alt: Callable[[str], str]
 ) -> ipywidgets.Widget:
     """`walk` for options that have names and no order: a menu of the names above the figure of the one chosen."""
     if not len(options):
         return ipywidgets.HTML("No runs on record.")
     pictures = [ipywidgets.HTML(picture(draw(option), alt=alt(name))) for name, option in options.items()]
-    menu = ipywidgets.Dropdown(
+    choice = ipywidgets.Dropdown(
         options=[(name, place) for place, name in enumerate(options)],
         index=0,
         description=label,
@@ -75,5 +95,5 @@ def choose(
         layout={"width": "min(100%, 24rem)"},
     )
     stack = ipywidgets.Stack(pictures, selected_index=0)
-    ipywidgets.jslink((menu, "index"), (stack, "selected_index"))
-    return ipywidgets.VBox([menu, stack])
+    ipywidgets.jslink((choice, "index"), (stack, "selected_index"))
+    return ipywidgets.VBox([choice, stack])

@@ -15,7 +15,9 @@ from jaxtyping import install_import_hook
 from playwright.sync_api import Error, sync_playwright
 
 # Annotations of what takes and gives tensors, shapes among them, are checked at each call that a test makes.
-install_import_hook([f"bnutils.{name}" for name in ("folklore", "models", "norms", "probes")], "beartype.beartype")
+install_import_hook(
+    [f"bnutils.{name}" for name in ("folklore", "models", "norms", "probes", "theory")], "beartype.beartype"
+)
 
 
 def run_builder(*arguments: str | Path, root: Path = ROOT, cache: Path) -> subprocess.CompletedProcess:

@@ -200,6 +200,18 @@ def rough(v, lr=0.1):
     return frame(steady(lr, distance_high=(v, 1.0), beta_max=(v, 1.0), **bands))
 
 
+def apart(excess):
+    """All theorems on three seeds of a random layer, each left side 1 and each right side lower by `excess`."""
+    right = {name for pairs in claims.STATEMENTS.values() for pair in pairs for name in pair[1:]}
+    left = {name for pairs in claims.STATEMENTS.values() for pair in pairs for name in pair[:1]}
+    values = dict.fromkeys(left, 1.0) | dict.fromkeys(right, 1 - excess)
+    values |= dict.fromkeys(["observation_4_3_outputs", "observation_4_3_loss", "scale_invariance"], excess)
+    keys = {"arm": "quadratic, m 4, gamma/sigma 1, correlation 0.4", "norm": "batch", "lr": 0.0, "step": 0}
+    each = [keys | {"seed": s, "quantity": name, "value": value} for s in range(3) for name, value in values.items()]
+    return pd.DataFrame(each).reindex(columns=runs.COLUMNS)
+
+
+THEOREMS = ("theorem_4_1", "theorem_4_2", "observation_4_3", "theorem_4_4", "theorem_c_1", "lemma_4_5")
 # for each claim, frames by the value that its criterion bounds; values that satisfy it and values that do not
 CRITERIA = {
     "speed": (lambda v: frame(arriving("none", 0.1, *[v] * 3), arriving("batch", 0.1, *[200] * 3)), [310], [290]),
@@ -245,6 +257,7 @@ CRITERIA = {
     ),
     "edge_of_stability": (lambda v: frame(steady(1e-6, eta=1e-6, beta=(v * 1e6,) * 2)), [1.9, 2.1], [1.7, 2.3]),
     "noise_alone": (lambda v: frame(ending("noisy_none", 0.1, *[v] * 3)), [0.19], [0.21]),
+    **{name: (apart, [0.0, 5e-10], [2e-9, 0.5]) for name in THEOREMS},
 }
 
 
@@ -689,3 +702,57 @@ def test_arrivals_and_late_losses_by_hand():
     losses = frame(ending("l1", 1e-6, 1.0, 2.0, 9.0, quantity="squared_error"))
     (row,) = claims.late_losses(losses, runs.paper("5b"), lr=1e-6).values.tolist()
     assert row[:5] == ["l1", 3, 2.0, 1.0, 9.0] and row[5] == pytest.approx(100, rel=0.15)
+
+
+# ---- theorems ------------------------------------------------------------------------------------------------------
+
+
+def two_sides(left, right, printed, *, seeds=(0, 1, 2)):
+    """A random layer with a quadratic loss and a layer of a network, with these sides of Theorem 4.1."""
+    values = {"theorem_4_1_left": left, "theorem_4_1_right": right, "theorem_4_1_printed": printed}
+    rows = [
+        {
+            "arm": arm,
+            "norm": "batch",
+            "lr": 0.1,
+            "seed": seed,
+            "step": 0,
+            "layer": layer,
+            "quantity": name,
+            "value": value,
+        }
+        for seed in seeds
+        for arm, layer in (("quadratic, m 4, gamma/sigma 1, correlation 0", np.nan), ("batch 0.1", 5))
+        for name, value in values.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "printed", "word"),
+    [
+        (1.0, 1.0 + 1e-13, 1.5, "reproduced"),
+        (1.0, 1.0 + 1e-13, 1.0 - 1e-14, "reproduced"),
+        (1.0, 1.0, 0.9, "partly"),
+        (1.0, 1.0, -3.0, "partly"),
+        (1.0, 1.01, 0.9, "not reproduced"),
+        (0.0, 0.0, 0.0, "reproduced"),
+    ],
+)
+def test_a_theorem_is_judged_by_both_of_its_forms(left, right, printed, word):
+    verdict = claims.judge("theorem_4_1", two_sides(left, right, printed), setting=presets.get("quick"))
+    assert verdict.word == word
+
+
+def test_one_broken_case_breaks_a_theorem():
+    frame = two_sides(1.0, 1.0, 1.5)
+    at = (frame.quantity == "theorem_4_1_right") & (frame.layer == 5)
+    frame.loc[at, "value"] = 1 + 1e-6
+    assert claims.judge("theorem_4_1", frame, setting=presets.get("quick")).word == "partly"
+
+
+def test_sides_pair_cases_and_say_where_they_are():
+    table = claims.statements(two_sides(2.0, 2.0, 1.0))
+    assert set(table.place) == {"random, quadratic", "batch"} and set(table.form) == {"corrected", "printed"}
+    assert table[table.form == "printed"].difference.tolist() == [0.5] * 6
+    assert claims.statements(pd.DataFrame(columns=list(two_sides(1, 1, 1)))).empty

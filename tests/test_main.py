@@ -46,9 +46,11 @@ def test_record_measures_every_experiment_and_says_where_from():
         said = r"{}: {} runs of preset smoke on digits: {} measured now in .*, {} read from .* torch .*\."
         assert re.fullmatch(said.format(experiment, *counts), line)
         before |= arms
-    for line, count in zip(lines[len(presets.LAYERS) :], (4, 2), strict=True):
+    *others, theorems = lines[len(presets.LAYERS) :]
+    for line, count in zip(others, (4, 2), strict=True):
         assert f"{count} runs of preset smoke on Gaussian data: {count} measured now" in line
-    assert len(list(Path(folder.name, "runs").iterdir())) == len(setting.seeds) * len(before) + 6
+    assert "5 runs of preset smoke on digits, random layers: 1 measured now" in theorems
+    assert len(list(Path(folder.name, "runs").iterdir())) == len(setting.seeds) * len(before) + 7
 
 
 def test_record_measures_nothing_twice(monkeypatch, capsys):

@@ -366,3 +366,70 @@ def test_a_point_of_the_scatter_has_its_name_and_its_range():
     (wide, tall), (point,) = [each.get_paths()[0].vertices for each in ax.collections], ax.lines
     assert wide.tolist() == [[0.5, 0.5], [2, 0.5]] and tall.tolist() == [[1, 0.4], [1, 0.8]]
     assert (point.get_xdata()[0], point.get_ydata()[0]) == (1, 0.5)
+
+
+# ---- theorems ------------------------------------------------------------------------------------------------------
+
+
+def sided(*, left, right, statement="Theorem 4.1", form="corrected", place="batch"):
+    return pd.DataFrame(
+        {"statement": statement, "form": form, "place": place, "left": np.array(left), "right": np.array(right)}
+    )
+
+
+def test_both_sides_puts_equal_sides_on_the_line_and_unlike_signs_on_the_edge():
+    table = pd.concat(
+        [
+            sided(left=[1.0, 10.0], right=[1.0, 10.0]),
+            sided(left=[2.0, 5.0, -4.0], right=[0.5, -3.0, -4.0], form="printed", place="none"),
+        ]
+    )
+    _, axes = plots.panels(["a", "b"])
+    plots.both_sides(table, statements=["Theorem 4.1", "Theorem 4.4"], ax=axes)
+    full, _, crosses, edge, line = axes[0].lines
+    assert full.get_xydata().tolist() == [[1, 1], [10, 10]]
+    assert to_hex(full.get_color()) == plots.COLORS["batch"].lower()
+    assert crosses.get_xydata().tolist() == [[2, 0.5], [4, 4]] and crosses.get_marker() == "x"
+    assert edge.get_xdata().tolist() == [5] and edge.get_marker() == "v"
+    assert (line.get_xdata() == line.get_ydata()).all()
+    assert [text.get_text() for text in axes[1].texts] == ["b", EMPTY]
+
+
+def test_theorem_bars_show_the_first_seed_of_one_case():
+    names = [f"theorem_4_{n}_{side}" for n in (1, 2) for side in ("plain", "left", "right", "printed")]
+    values = {name: value for value, name in enumerate(names, start=-2) if name != "theorem_4_2_plain"}
+    cases = [("this", 1, 1.0), ("this", 2, 9.0), ("other", 1, 9.0)]
+    frame = pd.DataFrame(
+        [
+            {"arm": arm, "seed": seed, "quantity": name, "value": value * factor, "eta": np.nan}
+            for arm, seed, factor in cases
+            for name, value in values.items()
+        ]
+    )
+    figure = plots.theorem_bars(frame, "this")
+    widths = [[bar.get_width() for bar in ax.patches] for ax in figure.axes]
+    assert widths == [[-2, -1, 0, 1], [3, 4, 5]]
+    limits = [ax.get_xlim() for ax in figure.axes]
+    assert limits == [ax.get_xlim() for ax in plots.theorem_bars(frame, "other").axes]
+
+
+def test_theorem_terms_and_free_outputs_draw_their_quantities():
+    layers = [5, 10]
+    frame = pd.concat(
+        rows(norm, 0.1, [0.1, 0.2], quantity=name, layer=layer, seed=0)
+        for norm in PAIR
+        for layer in layers
+        for name in ("term_scale", "term_mean", "term_correlation")
+    )
+    axes = plots.theorem_terms(frame, layers=layers)
+    assert axes.shape == (2, 3) and axes[0, 1].get_ylabel() == QUANTITIES["term_mean"].axis
+    free = pd.DataFrame({"quantity": "theorem_4_4_free", "arm": "a", "seed": 0, "eta": [0.1, 1], "value": [100.0, 1.0]})
+    _, (ax,) = plots.panels(["free"])
+    plots.free_outputs(free, ax=ax)
+    assert ax.lines[0].get_xydata().tolist() == [[0.1, 100], [1, 1]]
+
+
+def test_without_runs_the_panels_of_the_theorems_say_so():
+    nothing = pd.DataFrame(columns=runs.COLUMNS)
+    for figure in (plots.theorem_bars(nothing, "this"), plots.theorem_terms(nothing, layers=[5]).flat[0].figure):
+        assert all(EMPTY in [text.get_text() for text in ax.texts] for ax in figure.axes)

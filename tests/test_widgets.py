@@ -40,6 +40,27 @@ def test_walk_without_options_says_so():
     assert "no runs on record" in "".join(texts).lower()
 
 
+def test_choose_has_a_picture_for_each_combination(monkeypatch):
+    drawn, linked = [], []
+    monkeypatch.setattr(widgets.ipywidgets, "jslink", lambda one, other: linked.append((one[0], other[0])))
+
+    def draw_pair(a, b):
+        drawn.append((a, b))
+        return draw(a * b)
+
+    shown = widgets.choose(draw_pair, {"first": [1, 20], "second": ["x", "yy", "z"]}, alt=lambda a, b: f"{a} and {b}")
+    first, second, stack = shown.children
+    assert (first.description, second.description) == ("first", "second")
+    assert drawn == [(a, b) for a in (1, 20) for b in ("x", "yy", "z")]
+    for a, inner in zip((1, 20), stack.children, strict=True):
+        assert [f'alt="{a} and {b}"' in page.value for b, page in zip(("x", "yy", "z"), inner.children, strict=True)]
+    assert linked == [*((second, inner) for inner in stack.children), (first, stack)]
+
+
+def test_choose_without_options_says_so():
+    assert "No runs" in widgets.choose(draw, {"first": [1], "second": []}, alt=alt).value
+
+
 def test_picture_carries_its_own_data_and_closes_its_figure():
     figure = draw("a")
     html = widgets.picture(figure, alt='a < "b"')
@@ -118,8 +139,8 @@ def test_a_cell_with_a_walk_draws_nothing_beside_it(executed):
 
 
 def test_a_menu_of_names_moves_the_stack_without_a_kernel():
-    box = widgets.choose(lambda option: plt.figure(figsize=(1, 1)), {"A b": "a", "C": "c"}, label="what", alt=str)
+    box = widgets.menu(lambda option: plt.figure(figsize=(1, 1)), {"A b": "a", "C": "c"}, label="what", alt=str)
     menu, stack = box.children
     assert (menu.options, menu.index, stack.selected_index) == ((("A b", 0), ("C", 1)), 0, 0)
     assert ['alt="A b"' in each.value for each in stack.children] == [True, False] and not plt.get_fignums()
-    assert widgets.choose(lambda option: None, {}, label="what", alt=str).value == "No runs on record."
+    assert widgets.menu(lambda option: None, {}, label="what", alt=str).value == "No runs on record."
