@@ -16,6 +16,7 @@ from scipy import stats
 
 ARRIVED = 0.9  # the accuracy that counts as having learned to classify the training set
 UNTRAINED = 0.2  # twice the accuracy of guessing among ten classes
+TRAINS = 0.5  # the training accuracy over the last fifth of a short run that counts as training at all
 SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
 HOLDS = {True: "yes", False: "no", None: "open"}
 
@@ -122,6 +123,66 @@ def learning(frame: pd.DataFrame, *, low: float = 0.2, high: float = 0.99) -> pd
 def log2_ratio(slow: pd.Series, fast: pd.Series) -> pd.Series:
     """log2(slow / fast), paired by seed: 1 is twice."""
     return np.log2(slow / fast)
+
+
+# ---- effects: the map of chapter 8 ------------------------------------------------------------------------------------
+
+
+def trials(frame: pd.DataFrame, *, least: float = TRAINS) -> pd.DataFrame:
+    """A row for each training of the map: norm, lr, scale, seed, and how it ended.
+
+    accuracy: the mean training accuracy over the last fifth of its steps, NaN where it diverged; diverged: the step at
+    which it did, else NaN; trains: whether accuracy is at least `least`.
+    """
+    ends = frame[frame.scale.notna() & frame.quantity.isin(["end_accuracy", "diverged"])]
+    keys = ["norm", "lr", "scale", "seed"]
+    table = ends.astype({"value": float}).pivot_table("value", keys, "quantity", observed=True)
+    table = table.reindex(columns=["end_accuracy", "diverged"]).rename(columns={"end_accuracy": "accuracy"})
+    return table.assign(trains=table.accuracy >= least).rename_axis(columns=None).reset_index()
+
+
+def widths(table: pd.DataFrame, along: str) -> pd.DataFrame:
+    """How wide the region is that trains, a row for each norm, seed and value of the other variable.
+
+    `table` is that of `trials`, `along` is lr or scale. width: the points that train times the distance between two of
+    them, in decades of the learning rate or octaves of the scale; a region with a hole counts without the hole, and one
+    point counts as one distance. lowest, highest: the first and last that trains, NaN where none does; from_edge,
+    to_edge: whether these are the grid's own ends, so that the region may go on.
+    """
+    other, base = {"lr": ("scale", 10), "scale": ("lr", 2)}[along]
+    grid = np.sort(table[along].unique())
+    step = np.log(grid[-1] / grid[0]) / np.log(base) / (len(grid) - 1) if len(grid) > 1 else np.nan
+    inside = table[along].where(table.trains)
+    by = inside.groupby([table.norm, table[other], table.seed])
+    found = pd.DataFrame({"width": by.count() * step, "lowest": by.min(), "highest": by.max()}).reset_index()
+    ends = (grid[0], grid[-1]) if len(grid) else (np.nan, np.nan)
+    return found.assign(from_edge=found.lowest == ends[0], to_edge=found.highest == ends[1])
+
+
+def width(frame: pd.DataFrame, norm: str, along: str, *, at: float | None = None, least: float = TRAINS) -> pd.Series:
+    """By seed, `widths` of one normalizer at one value of the other variable; without it, the mean over all values."""
+    table = trials(frame, least=least)
+    other = "scale" if along == "lr" else "lr"
+    rows = widths(table[table[other] == at] if at is not None else table, along)
+    found = rows[rows.norm == norm].groupby("seed").width.mean()
+    return found.reindex(_seeds(frame)).astype(float)
+
+
+def depth_factor(frame: pd.DataFrame, quantity: str, norm: str, *, scale: float, step: int = 0) -> pd.Series:
+    """By seed, log2 of the factor from one layer to the next in a quantity: the slope of a line fitted over all layers.
+
+    Least squares of log2(value) against the layer's number at one step; NaN where a value is zero or not finite.
+    """
+    rows = frame[(frame.norm == norm) & (frame.scale == scale) & (frame.step == step) & (frame.quantity == quantity)]
+
+    def slope(each: pd.DataFrame) -> float:
+        with np.errstate(divide="ignore"):
+            log = np.log2(each.value.to_numpy(dtype=float))
+        layers = each.layer.to_numpy(dtype=float)
+        return np.polyfit(layers, log, 1)[0] if len(log) > 1 and np.isfinite(log).all() else np.nan
+
+    found = {seed: slope(each) for seed, each in rows.groupby("seed")}
+    return pd.Series(found, dtype=float).reindex(_seeds(frame))
 
 
 # ---- claims --------------------------------------------------------------------------------------------------------
@@ -388,6 +449,49 @@ def _edge_of_stability(setting: Any) -> list[Part]:
     return [part(norm) for norm in ("none", "batch")]
 
 
+def _decades(effect: float) -> str:
+    return f"{effect:.2f} decades"
+
+
+def _octaves(effect: float) -> str:
+    return f"{effect:.2f} octaves"
+
+
+def _wider(along: str, cases: dict[str, float | None], least: float, show: Callable[[float], str]) -> list[Part]:
+    def part(words: str, at: float | None) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            return width(frame, "batch", along, at=at) - width(frame, "none", along, at=at)
+
+        return Part(f"BatchNorm minus Standard, {words}", effect, low=least, show=show)
+
+    return [part(words, at) for words, at in cases.items()]
+
+
+def _robust_lr(setting: Any) -> list[Part]:
+    return _wider("lr", {"Glorot's scale": 1.0, "mean over scales": None}, 0.5, _decades)
+
+
+def _robust_init(setting: Any) -> list[Part]:
+    main = setting.map.main
+    return _wider("scale", {f"learning rate {main:g}": main, "mean over learning rates": None}, 1.0, _octaves)
+
+
+def _gradients_by_layer(setting: Any) -> list[Part]:
+    def part(what: str, quantity: str, words: str, scales: tuple[float, ...]) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            none, batch = (
+                sum(depth_factor(frame, quantity, norm, scale=scale).abs() for scale in scales) / len(scales)
+                for norm in ("none", "batch")
+            )
+            return none - batch
+
+        return Part(f"{what}, {words}", effect, low=0, show=_times)
+
+    whats = {"gradient on its way back": "layer_signal_norm", "gradient of the weights": "layer_gradient_norm"}
+    cases = {"Glorot's scale": (1.0,), "mean over scales": setting.map.scales}
+    return [part(*what, words, scales) for what in whats.items() for words, scales in cases.items()]
+
+
 CLAIMS: dict[str, Claim] = {
     "speed": Claim(
         statement="A network with batch normalization trains faster than the same network without.",
@@ -559,6 +663,38 @@ CLAIMS: dict[str, Claim] = {
         parts=_edge_of_stability,
         compares="late in training",
         linear=True,
+    ),
+    "robust_lr": Claim(
+        statement="With batch normalization, training works over a wider range of learning rates.",
+        place="Sec. 3 (named as a known property, not drawn; v3 and v5).",
+        criterion="the learning rates at which a short run trains (a training accuracy of 50 % or more over its last "
+        "fifth) span more than half a decade more with BatchNorm than without: at Glorot's scale of the initial "
+        "weights, and on average over scales.",
+        refuted_by="the interval of the difference lies below half a decade; partly, if it does in one of the two and "
+        "above in the other.",
+        parts=_robust_lr,
+        compares="width of the region that trains",
+    ),
+    "robust_init": Claim(
+        statement="With batch normalization, training depends less on the scale of the initial weights.",
+        place="Sec. 3 (named as a known property, not drawn; v3 and v5).",
+        criterion="the scales of the initial weights at which a short run trains, as defined for learning rates, span "
+        "more than one octave more with BatchNorm than without: at the learning rate nearest to the paper's 0.1, and "
+        "on average over learning rates.",
+        refuted_by="the interval of the difference lies below one octave; partly, if it does in one of the two and "
+        "above in the other.",
+        parts=_robust_init,
+        compares="width of the region that trains",
+    ),
+    "gradients_by_layer": Claim(
+        statement="Without batch normalization, gradients vanish or explode through the layers; with it, less so.",
+        place="Sec. 3 (named as a known property, not drawn; v3 and v5).",
+        criterion="at initialization, a line fitted over the layers to the logarithm of a gradient's length is steeper "
+        "without BatchNorm, whether up or down: for the gradient on its way back (with respect to what leaves each "
+        "layer's normalizer) and for that of the weights, at Glorot's scale and on average over scales.",
+        refuted_by="it is steeper with BatchNorm; partly, if some parts hold and some fail.",
+        parts=_gradients_by_layer,
+        compares="factor from one layer to the next, Standard over BatchNorm",
     ),
 }
 

@@ -85,5 +85,8 @@ QUANTITIES: dict[str, Quantity] = {
     "wrong_content": Quantity("", "relative change of the batch, shared noise", "", "chapter 5"),
     "wrong_deviation": Quantity("", "standard deviation before the normalizer", "", "chapter 5"),
     "wrong_step": Quantity("", "Adam's first step", r"lr $\|g\|$", "chapter 5", scale="log"),
+    # Chapter 8
+    "end_accuracy": Quantity("", "training accuracy, last fifth", "", "ours"),
+    "layer_signal_norm": Quantity(r"$\|\partial\mathcal{L}/\partial a_i\|$", "length", "", "chapter 8", scale="log"),
     "diverged": Quantity("", "first step with a loss that is not finite", "step", "ours"),
 }

@@ -20,7 +20,7 @@ def rows(norm, lr, values, *, quantity="smooth_accuracy", dose=None, seed=0, lay
     dose = dose or (1.0 if norm.startswith("noisy") else np.nan)
     keys = {"arm": f"{norm} {lr:g}", "norm": norm, "lr": lr, "dose": dose, "seed": seed, "layer": layer}
     frame = pd.DataFrame({"step": every * np.arange(len(values)), "value": values})
-    return frame.assign(**keys, quantity=quantity, eta=np.nan, bin=np.nan)[runs.COLUMNS]
+    return frame.assign(**keys, quantity=quantity, eta=np.nan, bin=np.nan, scale=np.nan)[runs.COLUMNS]
 
 
 def arriving(norm, lr, *steps, **keys):
