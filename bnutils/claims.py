@@ -125,7 +125,7 @@ def log2_ratio(slow: pd.Series, fast: pd.Series) -> pd.Series:
     return np.log2(slow / fast)
 
 
-# ---- effects: the map of chapter 8 ------------------------------------------------------------------------------------
+# ---- effects: the map of chapter 8 -----------------------------------------------------------------------------------
 
 
 def trials(frame: pd.DataFrame, *, least: float = TRAINS) -> pd.DataFrame:
@@ -147,7 +147,8 @@ def widths(table: pd.DataFrame, along: str) -> pd.DataFrame:
     `table` is that of `trials`, `along` is lr or scale. width: the points that train times the distance between two of
     them, in decades of the learning rate or octaves of the scale; a region with a hole counts without the hole, and one
     point counts as one distance. lowest, highest: the first and last that trains, NaN where none does; from_edge,
-    to_edge: whether these are the grid's own ends, so that the region may go on.
+    to_edge: whether these are the grid's own ends, so that the region may go on. holes: points between lowest and
+    highest that do not train.
     """
     other, base = {"lr": ("scale", 10), "scale": ("lr", 2)}[along]
     grid = np.sort(table[along].unique())
@@ -156,7 +157,40 @@ def widths(table: pd.DataFrame, along: str) -> pd.DataFrame:
     by = inside.groupby([table.norm, table[other], table.seed])
     found = pd.DataFrame({"width": by.count() * step, "lowest": by.min(), "highest": by.max()}).reset_index()
     ends = (grid[0], grid[-1]) if len(grid) else (np.nan, np.nan)
-    return found.assign(from_edge=found.lowest == ends[0], to_edge=found.highest == ends[1])
+    reached = np.searchsorted(grid, found.highest) - np.searchsorted(grid, found.lowest) + 1
+    holes = np.where(found.lowest.notna(), reached - (found.width / step).round(), 0)
+    return found.assign(from_edge=found.lowest == ends[0], to_edge=found.highest == ends[1], holes=holes)
+
+
+def edges(rows: pd.DataFrame, along: str) -> pd.DataFrame:
+    """The edges of the region that trains in words, by normalizer and value of the other variable: seeds from to.
+
+    `rows` is that of `widths`. A sign before a value says that it is the grid's own end for a seed at least: the region
+    may go on beyond. holes: over all seeds.
+    """
+
+    def words(values: pd.Series, censored: pd.Series, sign: str) -> str:
+        if values.isna().all():
+            return "none"
+        low, high = values.min(), values.max()
+        span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        some = f" ({values.count()} of {len(values)} seeds)" if values.isna().any() else ""
+        return (sign if censored.any() else "") + span + some
+
+    table = {}
+    for keys, each in rows.groupby(["norm", "scale" if along == "lr" else "lr"]):
+        low = words(each.lowest, each.from_edge, "\N{LESS-THAN OR EQUAL TO} ")
+        high = words(each.highest, each.to_edge, "\N{GREATER-THAN OR EQUAL TO} ")
+        table[keys] = {"lowest": low, "highest": high, "width": each.width.mean(), "holes": int(each.holes.sum())}
+    return pd.DataFrame(table, index=["lowest", "highest", "width", "holes"]).T
+
+
+def definitions(frame: pd.DataFrame, along: str) -> pd.DataFrame:
+    """The mean width over seeds and the other variable, by normalizer, for three meanings of "trains": 20, 50, 90 %."""
+    table = {}
+    for least in (UNTRAINED, TRAINS, ARRIVED):
+        table[f"{least:.0%} or more"] = widths(trials(frame, least=least), along).groupby("norm").width.mean()
+    return pd.DataFrame(table)
 
 
 def width(frame: pd.DataFrame, norm: str, along: str, *, at: float | None = None, least: float = TRAINS) -> pd.Series:

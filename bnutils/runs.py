@@ -37,8 +37,8 @@ from bnutils.train import Probe, Row, Schedule, accuracy, collect, progress, tra
 
 LOSS = nn.functional.cross_entropy  # the mean over the batch, as `train` trains it
 
-# The one schema. `bin` is the centre of a histogram's bin, `dose` the strength of the noise and `scale` the factor on the
-# initial weights where it is varied: the design's columns and these, since all are keys that a figure draws against.
+# The one schema. `bin` is the centre of a histogram's bin, `dose` the strength of the noise and `scale` the factor on
+# the initial weights where it is varied: the design's columns and these, since figures draw against all of them.
 COLUMNS = ["arm", "norm", "lr", "dose", "scale", "seed", "step", "layer", "eta", "bin", "quantity", "value"]
 # A centred mean over this many logged steps takes the noise of a single batch's accuracy (k/128) out: ours, logged at
 # every step, and the paper's, logged at every hundredth.
