@@ -521,7 +521,7 @@ def _gradients_by_layer(setting: Any) -> list[Part]:
 
         return Part(f"{what}, {words}", effect, low=0, show=_times)
 
-    whats = {"gradient on its way back": "layer_signal_norm", "gradient of the weights": "layer_gradient_norm"}
+    whats = {"gradient on its way back": "layer_signal_norm", "gradient of its own weights": "layer_gradient_norm"}
     cases = {"Glorot's scale": (1.0,), "mean over scales": setting.map.scales}
     return [part(*what, words, scales) for what in whats.items() for words, scales in cases.items()]
 
@@ -725,7 +725,7 @@ CLAIMS: dict[str, Claim] = {
         place="Sec. 3 (named as a known property, not drawn; v3 and v5).",
         criterion="at initialization, a line fitted over the layers to the logarithm of a gradient's length is steeper "
         "without BatchNorm, whether up or down: for the gradient on its way back (with respect to what leaves each "
-        "layer's normalizer) and for that of the weights, at Glorot's scale and on average over scales.",
+        "layer's normalizer) and for that of its own weights and bias, at Glorot's scale and on average over scales.",
         refuted_by="it is steeper with BatchNorm; partly, if some parts hold and some fail.",
         parts=_gradients_by_layer,
         compares="factor from one layer to the next, Standard over BatchNorm",

@@ -5,7 +5,7 @@ stay apart from them for the colour-blind too.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -630,36 +630,44 @@ def by_layer(frame: pd.DataFrame, quantity: str, *, step: int, norm: str, ax: Ax
     rows = frame[(frame.quantity == quantity) & (frame.step == step) & (frame.norm == norm) & (frame.value > 0)]
     scales = sorted(frame.scale.dropna().unique())
     tones = sns.light_palette(COLORS[norm], len(scales) + 2)[2:]
-    for scale, tone, marker in zip(scales, tones, "v<o>^sDP*X" * (1 + len(scales) // 10), strict=False):
+    for scale, tone, marker in zip(scales, tones, cycle("v<o>^sDP"), strict=False):
         values = rows[rows.scale == scale].astype({"layer": float, "value": float}).groupby("layer").value
         middle = values.agg(lambda value: np.exp(np.log(value).mean()))
-        ax.plot(middle.index, middle, color=tone, marker=marker, ms=4, lw=1.3, label=f"{NAMES[norm]}, scale {scale:g}")
+        style = {"color": tone, "dashes": DASHES[norm], "marker": marker, "ms": 4, "lw": 1.3}
+        ax.plot(middle.index, middle, label=f"{NAMES[norm]}, scale {scale:g}", **style)
         ax.fill_between(middle.index, values.min(), values.max(), color=tone, alpha=0.2, lw=0)
     return _finish(ax, rows, "layer", quantity)
 
 
 def layer_panels(frame: pd.DataFrame, *, steps: Sequence[int], norms: Sequence[str]) -> np.ndarray:
-    """Lengths of gradients by layer, normalizers in columns: on the way back and of the weights, at each of the steps.
+    """Lengths of gradients by layer, normalizers in columns: on the way back and of the layer's own, at each step.
 
     All panels of a row have one y axis.
     """
-    kinds = {"layer_signal_norm": "on its way back", "layer_gradient_norm": "of the weights"}
+    kinds = {"layer_signal_norm": "way back", "layer_gradient_norm": "own weights"}
     rows = [(quantity, words, step) for quantity, words in kinds.items() for step in steps]
     titles = [[f"{NAMES[norm]}: {words}, step {step}" for norm in norms] for _, words, step in rows]
-    figure, axes = panels(*titles, height=2.4, width=10)
+    figure, axes = panels(*titles, height=2.2, width=10)
     for line, (quantity, _, step) in zip(np.atleast_2d(axes), rows, strict=True):
         for ax, norm in zip(line, norms, strict=True):
             by_layer(frame, quantity, step=step, norm=norm, ax=ax)
-            ax.sharey(line[0])
-            ax.set_ylabel(QUANTITIES[quantity].axis if ax is line[0] else "")
+            _hold(ax, frame[(frame.quantity == quantity) & (frame.step == step)])
+            ax.set_ylabel(QUANTITIES[quantity].symbol if ax is line[0] else "")
     legend(figure)
     return axes
+
+
+def _hold(ax: Axes, rows: pd.DataFrame) -> None:
+    """The y axis of all the positive values of these rows, whichever of them the panel draws."""
+    values = rows.value[rows.value > 0].astype(float)
+    if len(values):
+        ax.set_ylim(values.min() / 2, values.max() * 2)
 
 
 def one_scale(frame: pd.DataFrame, trials: pd.DataFrame, scale: float) -> Figure:
     """One scale of the initial weights: accuracy against the learning rate, and by layer at step 0 the standard
     deviation of the units and the length of the gradient on its way back. One thin line a seed."""
-    titles = [f"scale {scale:g}: {words}" for words in ("after training", "forward, step 0", "backward, step 0")]
+    titles = [f"scale {scale:g}: {words}" for words in ("accuracy", "spread of units, step 0", "way back, step 0")]
     figure, axes = panels(titles, height=3.0, width=10)
     for (norm, _), line in _ordered(trials[trials.scale == scale]).groupby(["norm", "seed"], observed=True):
         style = {"color": COLORS[norm], "dashes": DASHES[norm], "marker": "o", "ms": 3, "lw": 1.2}
@@ -670,8 +678,7 @@ def one_scale(frame: pd.DataFrame, trials: pd.DataFrame, scale: float) -> Figure
         every = frame[(frame.quantity == quantity) & (frame.step == 0) & (frame.value > 0)]
         for (norm, _), line in _ordered(every[every.scale == scale]).groupby(["norm", "seed"], observed=True):
             ax.plot(line.layer, line.value, color=COLORS[norm], dashes=DASHES[norm], lw=1.2)
-        _finish(ax, every, "layer", quantity).set_yscale("log")
-        if len(every):  # the axes hold for all scales
-            ax.set_ylim(every.value.min() / 2, every.value.max() * 2)
+        _finish(ax, every, "layer", quantity).set(yscale="log", ylabel=QUANTITIES[quantity].symbol)
+        _hold(ax, every)  # for all scales
     legend(figure)
     return figure

@@ -46,9 +46,12 @@ def test_record_measures_every_experiment_and_says_where_from():
         said = r"{}: {} runs of preset smoke on digits: {} measured now in .*, {} read from .* torch .*\."
         assert re.fullmatch(said.format(experiment, *counts), line)
         before |= arms
-    for line, count in zip(lines[len(presets.LAYERS) :], (4, 2), strict=True):
-        assert f"{count} runs of preset smoke on Gaussian data: {count} measured now" in line
-    assert len(list(Path(folder.name, "runs").iterdir())) == len(setting.seeds) * len(before) + 6
+    others = {"linear": (4, "Gaussian data"), "choices": (2, "Gaussian data")}
+    others |= {"robustness": (12, "digits"), "robustness_live": (6, "digits")}
+    for line, (name, (count, dataset)) in zip(lines[len(presets.LAYERS) :], others.items(), strict=True):
+        assert line.startswith(f"{name}: {count} runs of preset smoke on {dataset}: {count} measured now")
+    kept = len(setting.seeds) * len(before) + sum(count for count, _ in others.values())
+    assert len(list(Path(folder.name, "runs").iterdir())) == kept
 
 
 def test_record_measures_nothing_twice(monkeypatch, capsys):
