@@ -148,7 +148,7 @@ def widths(table: pd.DataFrame, along: str) -> pd.DataFrame:
     them, in decades of the learning rate or octaves of the scale; a region with a hole counts without the hole, and one
     point counts as one distance. lowest, highest: the first and last that trains, NaN where none does; from_edge,
     to_edge: whether these are the grid's own ends, so that the region may go on. holes: points between lowest and
-    highest that do not train.
+    highest that do not train. most: the width if all points trained.
     """
     other, base = {"lr": ("scale", 10), "scale": ("lr", 2)}[along]
     grid = np.sort(table[along].unique())
@@ -159,7 +159,9 @@ def widths(table: pd.DataFrame, along: str) -> pd.DataFrame:
     ends = (grid[0], grid[-1]) if len(grid) else (np.nan, np.nan)
     reached = np.searchsorted(grid, found.highest) - np.searchsorted(grid, found.lowest) + 1
     holes = np.where(found.lowest.notna(), reached - (found.width / step).round(), 0)
-    return found.assign(from_edge=found.lowest == ends[0], to_edge=found.highest == ends[1], holes=holes)
+    return found.assign(
+        from_edge=found.lowest == ends[0], to_edge=found.highest == ends[1], holes=holes, most=len(grid) * step
+    )
 
 
 def edges(rows: pd.DataFrame, along: str) -> pd.DataFrame:

@@ -590,8 +590,8 @@ def widths(rows: pd.DataFrame, along: str, *, ax: Axes | None = None) -> Axes:
     """
     ax = ax or plt.gca()
     other, unit, words = {
-        "lr": ("scale", "decades of the learning rate", "scale of the initial weights"),
-        "scale": ("lr", "octaves of the scale", "learning rate"),
+        "lr": ("scale", "decades", "scale of the initial weights"),
+        "scale": ("lr", "octaves", "learning rate"),
     }[along]
     for place, (norm, arm) in enumerate(_ordered(rows).groupby("norm", observed=True)):
         by = arm.groupby(other).width
@@ -604,6 +604,7 @@ def widths(rows: pd.DataFrame, along: str, *, ax: Axes | None = None) -> Axes:
         ticks = np.sort(rows[other].unique())
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
+        reference(rows.most.max(), "the whole grid", ax=ax)
     else:
         _say(ax, EMPTY)
     ax.set_xlabel(words)

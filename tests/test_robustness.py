@@ -174,7 +174,7 @@ def test_widths_by_hand():
     trials = claims.trials(frame)
     rows = claims.widths(trials, "lr").set_index("scale")
     assert rows.width.to_dict() == pytest.approx({0.5: 1, 1.0: 3, 2.0: 0})
-    assert rows.holes.to_dict() == {0.5: 0, 1.0: 1, 2.0: 0}
+    assert rows.holes.to_dict() == {0.5: 0, 1.0: 1, 2.0: 0} and rows.most.tolist() == pytest.approx([4, 4, 4])
     assert rows.from_edge.to_dict() == rows.to_edge.to_dict() == {0.5: False, 1.0: True, 2.0: False}
     assert claims.widths(trials, "scale").set_index("lr").width.to_dict() == pytest.approx(
         {0.01: 1, 0.1: 1, 1.0: 1, 10.0: 1}
