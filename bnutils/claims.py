@@ -702,7 +702,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "robust_lr": Claim(
         statement="With batch normalization, training works over a wider range of learning rates.",
-        place="Sec. 3 (named as a known property, not drawn; v3 and v5).",
+        place="Sec. 3 (named as a known property; Fig. 1 draws two rates; v3 and v5).",
         criterion="the learning rates at which a short run trains (a training accuracy of 50 % or more over its last "
         "fifth) span more than half a decade more with BatchNorm than without: at Glorot's scale of the initial "
         "weights, and on average over scales.",
