@@ -179,12 +179,15 @@ def edges(rows: pd.DataFrame, along: str) -> pd.DataFrame:
         some = f" ({values.count()} of {len(values)} seeds)" if values.isna().any() else ""
         return (sign if censored.any() else "") + span + some
 
-    table = {}
-    for keys, each in rows.groupby(["norm", "scale" if along == "lr" else "lr"]):
+    other = "scale" if along == "lr" else "lr"
+    table = []
+    for (norm, at), each in rows.groupby(["norm", other]):
         low = words(each.lowest, each.from_edge, "\N{LESS-THAN OR EQUAL TO} ")
         high = words(each.highest, each.to_edge, "\N{GREATER-THAN OR EQUAL TO} ")
-        table[keys] = {"lowest": low, "highest": high, "width": each.width.mean(), "holes": int(each.holes.sum())}
-    return pd.DataFrame(table, index=["lowest", "highest", "width", "holes"]).T
+        table.append((norm, at, low, high, each.width.mean(), int(each.holes.sum())))
+    return pd.DataFrame(table, columns=["norm", other, "lowest", "highest", "width", "holes"]).set_index(
+        ["norm", other]
+    )
 
 
 def definitions(frame: pd.DataFrame, along: str) -> pd.DataFrame:

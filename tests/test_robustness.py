@@ -191,6 +191,11 @@ def test_widths_by_hand():
     assert words.loc[("none", 2.0)].tolist()[:2] == ["none", "none"]
 
 
+def test_a_frame_without_runs_has_no_edges():
+    edges = claims.edges(claims.widths(claims.trials(EMPTY), "lr"), "lr")
+    assert edges.empty and edges.index.names == ["norm", "scale"] and claims.definitions(EMPTY, "lr").empty
+
+
 def test_edges_name_the_seeds_that_train():
     both = pd.concat([charted({(0.1, 1.0), (1.0, 1.0)}), charted(set()).assign(seed=1)])
     words = claims.edges(claims.widths(claims.trials(both), "lr"), "lr")
