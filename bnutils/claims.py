@@ -16,6 +16,7 @@ from scipy import stats
 
 ARRIVED = 0.9  # the accuracy that counts as having learned to classify the training set
 UNTRAINED = 0.2  # twice the accuracy of guessing among ten classes
+TRAINS = 0.5  # the training accuracy over the last fifth of a short run that counts as training at all
 SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
 HOLDS = {True: "yes", False: "no", None: "open"}
 
@@ -122,6 +123,105 @@ def learning(frame: pd.DataFrame, *, low: float = 0.2, high: float = 0.99) -> pd
 def log2_ratio(slow: pd.Series, fast: pd.Series) -> pd.Series:
     """log2(slow / fast), paired by seed: 1 is twice."""
     return np.log2(slow / fast)
+
+
+# ---- effects: the map of chapter 8 -----------------------------------------------------------------------------------
+
+
+def trials(frame: pd.DataFrame, *, least: float = TRAINS) -> pd.DataFrame:
+    """A row for each training of the map: norm, lr, scale, seed, and how it ended.
+
+    accuracy: the mean training accuracy over the last fifth of its steps, NaN where it diverged; diverged: the step at
+    which it did, else NaN; trains: whether accuracy is at least `least`.
+    """
+    ends = frame[frame.scale.notna() & frame.quantity.isin(["end_accuracy", "diverged"])]
+    keys = ["norm", "lr", "scale", "seed"]
+    table = ends.astype({"value": float}).pivot_table("value", keys, "quantity", observed=True)
+    table = table.reindex(columns=["end_accuracy", "diverged"]).rename(columns={"end_accuracy": "accuracy"})
+    return table.assign(trains=table.accuracy >= least).rename_axis(columns=None).reset_index()
+
+
+def widths(table: pd.DataFrame, along: str) -> pd.DataFrame:
+    """How wide the region is that trains, a row for each norm, seed and value of the other variable.
+
+    `table` is that of `trials`, `along` is lr or scale. width: the points that train times the distance between two of
+    them, in decades of the learning rate or octaves of the scale; a region with a hole counts without the hole, and one
+    point counts as one distance. lowest, highest: the first and last that trains, NaN where none does; from_edge,
+    to_edge: whether these are the grid's own ends, so that the region may go on. holes: points between lowest and
+    highest that do not train. most: the width if all points trained.
+    """
+    other, base = {"lr": ("scale", 10), "scale": ("lr", 2)}[along]
+    grid = np.sort(table[along].unique())
+    step = np.log(grid[-1] / grid[0]) / np.log(base) / (len(grid) - 1) if len(grid) > 1 else np.nan
+    inside = table[along].where(table.trains)
+    by = inside.groupby([table.norm, table[other], table.seed])
+    found = pd.DataFrame({"width": by.count() * step, "lowest": by.min(), "highest": by.max()}).reset_index()
+    ends = (grid[0], grid[-1]) if len(grid) else (np.nan, np.nan)
+    reached = np.searchsorted(grid, found.highest) - np.searchsorted(grid, found.lowest) + 1
+    holes = np.where(found.lowest.notna(), reached - (found.width / step).round(), 0)
+    return found.assign(
+        from_edge=found.lowest == ends[0], to_edge=found.highest == ends[1], holes=holes, most=len(grid) * step
+    )
+
+
+def edges(rows: pd.DataFrame, along: str) -> pd.DataFrame:
+    """The edges of the region that trains in words, by normalizer and value of the other variable: seeds from to.
+
+    `rows` is that of `widths`. A sign before a value says that it is the grid's own end for a seed at least: the region
+    may go on beyond. holes: over all seeds.
+    """
+
+    def words(values: pd.Series, censored: pd.Series, sign: str) -> str:
+        if values.isna().all():
+            return "none"
+        low, high = values.min(), values.max()
+        span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        some = f" ({values.count()} of {len(values)} seeds)" if values.isna().any() else ""
+        return (sign if censored.any() else "") + span + some
+
+    other = "scale" if along == "lr" else "lr"
+    table = []
+    for (norm, at), each in rows.groupby(["norm", other]):
+        low = words(each.lowest, each.from_edge, "\N{LESS-THAN OR EQUAL TO} ")
+        high = words(each.highest, each.to_edge, "\N{GREATER-THAN OR EQUAL TO} ")
+        table.append((norm, at, low, high, each.width.mean(), int(each.holes.sum())))
+    return pd.DataFrame(table, columns=["norm", other, "lowest", "highest", "width", "holes"]).set_index(
+        ["norm", other]
+    )
+
+
+def definitions(frame: pd.DataFrame, along: str) -> pd.DataFrame:
+    """The mean width over seeds and the other variable, by normalizer, for three meanings of "trains": 20, 50, 90 %."""
+    table = {}
+    for least in (UNTRAINED, TRAINS, ARRIVED):
+        table[f"{least:.0%} or more"] = widths(trials(frame, least=least), along).groupby("norm").width.mean()
+    return pd.DataFrame(table)
+
+
+def width(frame: pd.DataFrame, norm: str, along: str, *, at: float | None = None, least: float = TRAINS) -> pd.Series:
+    """By seed, `widths` of one normalizer at one value of the other variable; without it, the mean over all values."""
+    table = trials(frame, least=least)
+    other = "scale" if along == "lr" else "lr"
+    rows = widths(table[table[other] == at] if at is not None else table, along)
+    found = rows[rows.norm == norm].groupby("seed").width.mean()
+    return found.reindex(_seeds(frame)).astype(float)
+
+
+def depth_factor(frame: pd.DataFrame, quantity: str, norm: str, *, scale: float, step: int = 0) -> pd.Series:
+    """By seed, log2 of the factor from one layer to the next in a quantity: the slope of a line fitted over all layers.
+
+    Least squares of log2(value) against the layer's number at one step; NaN where a value is zero or not finite.
+    """
+    rows = frame[(frame.norm == norm) & (frame.scale == scale) & (frame.step == step) & (frame.quantity == quantity)]
+
+    def slope(each: pd.DataFrame) -> float:
+        with np.errstate(divide="ignore"):
+            log = np.log2(each.value.to_numpy(dtype=float))
+        layers = each.layer.to_numpy(dtype=float)
+        return np.polyfit(layers, log, 1)[0] if len(log) > 1 and np.isfinite(log).all() else np.nan
+
+    found = {seed: slope(each) for seed, each in rows.groupby("seed")}
+    return pd.Series(found, dtype=float).reindex(_seeds(frame))
 
 
 # ---- claims --------------------------------------------------------------------------------------------------------
@@ -601,6 +701,49 @@ def _lemma_4_5(_setting: Any) -> list[Part]:
     ]
 
 
+def _decades(effect: float) -> str:
+    return f"{effect:.2f} decades"
+
+
+def _octaves(effect: float) -> str:
+    return f"{effect:.2f} octaves"
+
+
+def _wider(along: str, cases: dict[str, float | None], least: float, show: Callable[[float], str]) -> list[Part]:
+    def part(words: str, at: float | None) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            return width(frame, "batch", along, at=at) - width(frame, "none", along, at=at)
+
+        return Part(f"BatchNorm minus Standard, {words}", effect, low=least, show=show)
+
+    return [part(words, at) for words, at in cases.items()]
+
+
+def _robust_lr(setting: Any) -> list[Part]:
+    return _wider("lr", {"Glorot's scale": 1.0, "mean over scales": None}, 0.5, _decades)
+
+
+def _robust_init(setting: Any) -> list[Part]:
+    main = setting.map.main
+    return _wider("scale", {f"learning rate {main:g}": main, "mean over learning rates": None}, 1.0, _octaves)
+
+
+def _gradients_by_layer(setting: Any) -> list[Part]:
+    def part(what: str, quantity: str, words: str, scales: tuple[float, ...]) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            none, batch = (
+                sum(depth_factor(frame, quantity, norm, scale=scale).abs() for scale in scales) / len(scales)
+                for norm in ("none", "batch")
+            )
+            return none - batch
+
+        return Part(f"{what}, {words}", effect, low=0, show=_times)
+
+    whats = {"gradient on its way back": "layer_signal_norm", "gradient of its own weights": "layer_gradient_norm"}
+    cases = {"Glorot's scale": (1.0,), "mean over scales": setting.map.scales}
+    return [part(*what, words, scales) for what in whats.items() for words, scales in cases.items()]
+
+
 CLAIMS: dict[str, Claim] = {
     "speed": Claim(
         statement="A network with batch normalization trains faster than the same network without.",
@@ -773,6 +916,54 @@ CLAIMS: dict[str, Claim] = {
         compares="late in training",
         linear=True,
     ),
+    "lp_speed": Claim(
+        statement="Normalizing by the l1, l2 or l-infinity norm trains about as fast as BatchNorm, and faster than "
+        "Standard.",
+        place="Sec. 3.3, Fig. 5a (v3; v5: Fig. 11).",
+        criterion="at the first learning rate, Standard takes 1.5 times as many steps to 90 % training accuracy or "
+        "more as each of the three, and each takes less than 1.5 times as many as BatchNorm.",
+        refuted_by="the intervals lie on the other side of 1.5; partly, if some do.",
+        parts=_lp_speed,
+        compares="steps to 90 %",
+    ),
+    "lp_landscape": Claim(
+        statement="They smooth the landscape too.",
+        place="Sec. 3.3 and Fig. 12 (v3 and v5).",
+        criterion="for each of the three, the plain network's band of losses, largest distance of gradients and beta "
+        "are larger, in the median over the first fifth of training and over all of it.",
+        refuted_by="the intervals of these ratios lie below 1; partly, if some do and some lie above.",
+        parts=_lp_landscape,
+        compares="landscape, Standard over",
+    ),
+    "lp_shift": Claim(
+        statement="Under them the distributions of activations shift more than in the plain network.",
+        place="Sec. 3.3 and Fig. 6 (v3; v5: Fig. 14).",
+        criterion="in the layer drawn, for each of the three, the units' means move more than the plain network's, in "
+        "units of their average standard deviation.",
+        refuted_by="the intervals of these ratios lie below 1; partly, if some do and some lie above.",
+        parts=_lp_shift,
+        compares="movement over Standard",
+    ),
+    "lp_linear": Claim(
+        statement="In the deep linear network they do comparably to BatchNorm or better.",
+        place="Sec. 3.3, Fig. 5b (v3; v5: Fig. 11).",
+        criterion="over the last fifth of training the median loss of each of the three is less than 1.5 times "
+        "BatchNorm's.",
+        refuted_by="the intervals of these ratios lie above 1.5; partly, if some do and some lie below.",
+        parts=_lp_linear,
+        compares="late loss over BatchNorm",
+        linear=True,
+    ),
+    "lp_linear_landscape": Claim(
+        statement="In the deep linear network they smooth the landscape by orders of magnitude, as BatchNorm does.",
+        place="Sec. 3.3 and Fig. 13 (v3 and v5).",
+        criterion="for each of the three, the plain network's band of losses, largest distance of gradients and beta "
+        "are at least ten times as large, in the median over the first fifth of training and over all of it.",
+        refuted_by="the intervals of these ratios lie below 10; partly, if some do and some lie above.",
+        parts=_lp_linear_landscape,
+        compares="deep linear network, Standard over",
+        linear=True,
+    ),
     "theorem_4_1": Claim(
         statement="Batch normalization bounds the gradient over a layer's outputs: what is left of it is gamma/sigma "
         "times the plain one, less its mean and less its part along the normalized outputs.",
@@ -829,56 +1020,37 @@ CLAIMS: dict[str, Claim] = {
         parts=_lemma_4_5,
         compares="Lemma 4.5",
     ),
-}
-
-CLAIMS |= {
-    "lp_speed": Claim(
-        statement="Normalizing by the l1, l2 or l-infinity norm trains about as fast as BatchNorm, and faster than "
-        "Standard.",
-        place="Sec. 3.3, Fig. 5a (v3; v5: Fig. 11).",
-        criterion="at the first learning rate, Standard takes 1.5 times as many steps to 90 % training accuracy or "
-        "more as each of the three, and each takes less than 1.5 times as many as BatchNorm.",
-        refuted_by="the intervals lie on the other side of 1.5; partly, if some do.",
-        parts=_lp_speed,
-        compares="steps to 90 %",
+    "robust_lr": Claim(
+        statement="With batch normalization, training works over a wider range of learning rates.",
+        place="Sec. 3 (named as a known property; Fig. 1 draws two rates; v3 and v5).",
+        criterion="the learning rates at which a short run trains (a training accuracy of 50 % or more over its last "
+        "fifth) span more than half a decade more with BatchNorm than without: at Glorot's scale of the initial "
+        "weights, and on average over scales.",
+        refuted_by="the interval of the difference lies below half a decade; partly, if it does in one of the two and "
+        "above in the other.",
+        parts=_robust_lr,
+        compares="width of the region that trains",
     ),
-    "lp_landscape": Claim(
-        statement="They smooth the landscape too.",
-        place="Sec. 3.3 and Fig. 12 (v3 and v5).",
-        criterion="for each of the three, the plain network's band of losses, largest distance of gradients and beta "
-        "are larger, in the median over the first fifth of training and over all of it.",
-        refuted_by="the intervals of these ratios lie below 1; partly, if some do and some lie above.",
-        parts=_lp_landscape,
-        compares="landscape, Standard over",
+    "robust_init": Claim(
+        statement="With batch normalization, training depends less on the scale of the initial weights.",
+        place="Sec. 3 (named as a known property, not drawn; v3 and v5).",
+        criterion="the scales of the initial weights at which a short run trains, as defined for learning rates, span "
+        "more than one octave more with BatchNorm than without: at the learning rate nearest to the paper's 0.1, and "
+        "on average over learning rates.",
+        refuted_by="the interval of the difference lies below one octave; partly, if it does in one of the two and "
+        "above in the other.",
+        parts=_robust_init,
+        compares="width of the region that trains",
     ),
-    "lp_shift": Claim(
-        statement="Under them the distributions of activations shift more than in the plain network.",
-        place="Sec. 3.3 and Fig. 6 (v3; v5: Fig. 14).",
-        criterion="in the layer drawn, for each of the three, the units' means move more than the plain network's, in "
-        "units of their average standard deviation.",
-        refuted_by="the intervals of these ratios lie below 1; partly, if some do and some lie above.",
-        parts=_lp_shift,
-        compares="movement over Standard",
-    ),
-    "lp_linear": Claim(
-        statement="In the deep linear network they do comparably to BatchNorm or better.",
-        place="Sec. 3.3, Fig. 5b (v3; v5: Fig. 11).",
-        criterion="over the last fifth of training the median loss of each of the three is less than 1.5 times "
-        "BatchNorm's.",
-        refuted_by="the intervals of these ratios lie above 1.5; partly, if some do and some lie below.",
-        parts=_lp_linear,
-        compares="late loss over BatchNorm",
-        linear=True,
-    ),
-    "lp_linear_landscape": Claim(
-        statement="In the deep linear network they smooth the landscape by orders of magnitude, as BatchNorm does.",
-        place="Sec. 3.3 and Fig. 13 (v3 and v5).",
-        criterion="for each of the three, the plain network's band of losses, largest distance of gradients and beta "
-        "are at least ten times as large, in the median over the first fifth of training and over all of it.",
-        refuted_by="the intervals of these ratios lie below 10; partly, if some do and some lie above.",
-        parts=_lp_linear_landscape,
-        compares="deep linear network, Standard over",
-        linear=True,
+    "gradients_by_layer": Claim(
+        statement="Without batch normalization, gradients vanish or explode through the layers; with it, less so.",
+        place="Sec. 3 (named as a known property, not drawn; v3 and v5).",
+        criterion="at initialization, a line fitted over the layers to the logarithm of a gradient's length is steeper "
+        "without BatchNorm, whether up or down: for the gradient on its way back (with respect to what leaves each "
+        "layer's normalizer) and for that of its own weights and bias, at Glorot's scale and on average over scales.",
+        refuted_by="it is steeper with BatchNorm; partly, if some parts hold and some fail.",
+        parts=_gradients_by_layer,
+        compares="factor from one layer to the next, Standard over BatchNorm",
     ),
 }
 

@@ -5,7 +5,7 @@ stay apart from them for the colour-blind too.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -735,4 +735,155 @@ def theorem_bars(frame: pd.DataFrame, arm: str) -> Figure:
         ax.axvline(0, color="0.3", lw=0.8)
         if rows.empty:
             _say(ax, EMPTY)
+    return figure
+
+
+def maps(trials: pd.DataFrame) -> np.ndarray:
+    """Training accuracy over learning rate and scale of the initial weights, a panel for each normalizer; the axes.
+
+    `trials` is that of `claims.trials`. Colour: the mean over seeds, a diverged one counted as 0. Outlined: where more
+    than half of the seeds train. A cross with a number: how many of them diverged.
+    """
+    norms = [norm for norm in NAMES if norm in set(trials.norm)] or ["none", "batch"]
+    figure, axes = panels([NAMES[norm] for norm in norms], height=3.1, width=10)
+    lrs, scales = np.sort(trials.lr.unique()), np.sort(trials.scale.unique())
+    for ax, norm in zip(axes, norms, strict=True):
+        by = trials[trials.norm == norm].fillna({"accuracy": 0.0}).groupby(["scale", "lr"])
+        if by.ngroups == 0:
+            _say(ax, EMPTY)
+            continue
+        mean, inside, lost = (
+            each.unstack().reindex(index=scales, columns=lrs).to_numpy(dtype=float)
+            for each in (by.accuracy.mean(), by.trains.mean(), by.diverged.count())
+        )
+        mesh = ax.pcolormesh(mean, cmap="cividis", vmin=0, vmax=1, edgecolors="white", lw=0.5)
+        _outline_cells(ax, inside > 0.5)
+        for (row, column), count in np.ndenumerate(lost):
+            if count > 0:
+                tone = "white" if mean[row, column] < 0.5 else "black"
+                words = f"\N{MULTIPLICATION SIGN}{count:.0f}"
+                ax.text(column + 0.5, row + 0.5, words, color=tone, ha="center", va="center", fontsize="small")
+        ax.set_xticks(np.arange(len(lrs)) + 0.5, [f"{lr:g}" for lr in lrs])
+        ax.set_yticks(np.arange(len(scales)) + 0.5, [f"{scale:g}" for scale in scales])
+        ax.grid(False)
+        ax.set_xlabel("learning rate")
+    axes[0].set_ylabel("scale of the initial weights")
+    if len(trials):
+        figure.colorbar(mesh, ax=list(axes), label=QUANTITIES["end_accuracy"].axis, pad=0.01)
+    return axes
+
+
+def _outline_cells(ax: Axes, inside: np.ndarray) -> None:
+    """A line around the cells that are inside, black in white so that it is seen on any colour."""
+    padded = np.pad(inside, 1).astype(int)
+    for row, column in np.argwhere(np.diff(padded, axis=0)):
+        _edge(ax, (column - 1, column), (row, row))
+    for row, column in np.argwhere(np.diff(padded, axis=1)):
+        _edge(ax, (column, column), (row - 1, row))
+
+
+def _edge(ax: Axes, x: tuple[int, int], y: tuple[int, int]) -> None:
+    for color, wide, order in (("white", 4.5, 3), ("black", 2.0, 4)):
+        ax.plot(x, y, color=color, lw=wide, solid_capstyle="round", clip_on=False, zorder=order)
+
+
+def widths(rows: pd.DataFrame, along: str, *, ax: Axes | None = None) -> Axes:
+    """How wide the region that trains is along one variable, against the other: mean over seeds and their range.
+
+    `rows` is that of `claims.widths`, `along` is lr or scale.
+    """
+    ax = ax or plt.gca()
+    other, unit, words = {
+        "lr": ("scale", "decades", "scale of the initial weights"),
+        "scale": ("lr", "octaves", "learning rate"),
+    }[along]
+    for place, (norm, arm) in enumerate(_ordered(rows).groupby("norm", observed=True)):
+        by = arm.groupby(other).width
+        x = by.mean().index.to_numpy(dtype=float) * 1.05 ** (place - 1)  # beside one another, not on one another
+        mean, low, high = by.mean(), by.min(), by.max()
+        ax.plot(x, mean, color=COLORS[norm], dashes=DASHES[norm], marker="o", ms=4, label=NAMES[norm])
+        ax.vlines(x, low, high, color=COLORS[norm], lw=1.6)
+    ax.set_xscale("log")
+    if len(rows):
+        ticks = np.sort(rows[other].unique())
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+        reference(rows.most.max(), "the whole grid", ax=ax)
+    else:
+        _say(ax, EMPTY)
+    ax.set_xlabel(words)
+    ax.set_ylabel(f"width ({unit})")
+    return ax
+
+
+def width_panels(trials: pd.DataFrame, widths_of: Any) -> np.ndarray:
+    """`widths` along both variables, with a legend; `widths_of` is `claims.widths`."""
+    figure, axes = panels(["along the learning rate", "along the scale"], height=3.0)
+    for ax, along in zip(axes, ("lr", "scale"), strict=True):
+        widths(widths_of(trials, along), along, ax=ax)
+    legend(figure)
+    return axes
+
+
+def by_layer(frame: pd.DataFrame, quantity: str, *, step: int, norm: str, ax: Axes | None = None) -> Axes:
+    """A quantity of each layer against its number at one step, a line for each scale of the initial weights.
+
+    Geometric mean over seeds, the band is their range; the darker, the larger the scale. A network that had diverged
+    by then has no line.
+    """
+    ax = ax or plt.gca()
+    rows = frame[(frame.quantity == quantity) & (frame.step == step) & (frame.norm == norm) & (frame.value > 0)]
+    scales = sorted(frame.scale.dropna().unique())
+    tones = sns.light_palette(COLORS[norm], len(scales) + 2)[2:]
+    for scale, tone, marker in zip(scales, tones, cycle("v<o>^sDP"), strict=False):
+        values = rows[rows.scale == scale].astype({"layer": float, "value": float}).groupby("layer").value
+        middle = values.agg(lambda value: np.exp(np.log(value).mean()))
+        style = {"color": tone, "dashes": DASHES[norm], "marker": marker, "ms": 4, "lw": 1.3}
+        ax.plot(middle.index, middle, label=f"{NAMES[norm]}, scale {scale:g}", **style)
+        ax.fill_between(middle.index, values.min(), values.max(), color=tone, alpha=0.2, lw=0)
+    return _finish(ax, rows, "layer", quantity)
+
+
+def layer_panels(frame: pd.DataFrame, *, steps: Sequence[int], norms: Sequence[str]) -> np.ndarray:
+    """Lengths of gradients by layer, normalizers in columns: on the way back and of the layer's own, at each step.
+
+    All panels of a row have one y axis.
+    """
+    kinds = {"layer_signal_norm": "way back", "layer_gradient_norm": "own weights"}
+    rows = [(quantity, words, step) for quantity, words in kinds.items() for step in steps]
+    titles = [[f"{NAMES[norm]}: {words}, step {step}" for norm in norms] for _, words, step in rows]
+    figure, axes = panels(*titles, height=2.2, width=10)
+    for line, (quantity, _, step) in zip(np.atleast_2d(axes), rows, strict=True):
+        for ax, norm in zip(line, norms, strict=True):
+            by_layer(frame, quantity, step=step, norm=norm, ax=ax)
+            _hold(ax, frame[(frame.quantity == quantity) & (frame.step == step)])
+            ax.set_ylabel(QUANTITIES[quantity].symbol if ax is line[0] else "")
+    legend(figure)
+    return axes
+
+
+def _hold(ax: Axes, rows: pd.DataFrame) -> None:
+    """The y axis of all the positive values of these rows, whichever of them the panel draws."""
+    values = rows.value[rows.value > 0].astype(float)
+    if len(values):
+        ax.set_ylim(values.min() / 2, values.max() * 2)
+
+
+def one_scale(frame: pd.DataFrame, trials: pd.DataFrame, scale: float) -> Figure:
+    """One scale of the initial weights: accuracy against the learning rate, and by layer at step 0 the standard
+    deviation of the units and the length of the gradient on its way back. One thin line a seed."""
+    titles = [f"scale {scale:g}: {words}" for words in ("accuracy", "spread of units, step 0", "way back, step 0")]
+    figure, axes = panels(titles, height=3.0, width=10)
+    for (norm, _), line in _ordered(trials[trials.scale == scale]).groupby(["norm", "seed"], observed=True):
+        style = {"color": COLORS[norm], "dashes": DASHES[norm], "marker": "o", "ms": 3, "lw": 1.2}
+        axes[0].plot(line.lr, line.accuracy.fillna(0.0), label=NAMES[norm], **style)
+    axes[0].set(xscale="log", ylim=(-0.03, 1.03))
+    _finish(axes[0], trials, "learning rate", "end_accuracy")
+    for ax, quantity in zip(axes[1:], ("layer_deviation", "layer_signal_norm"), strict=True):
+        every = frame[(frame.quantity == quantity) & (frame.step == 0) & (frame.value > 0)]
+        for (norm, _), line in _ordered(every[every.scale == scale]).groupby(["norm", "seed"], observed=True):
+            ax.plot(line.layer, line.value, color=COLORS[norm], dashes=DASHES[norm], lw=1.2)
+        _finish(ax, every, "layer", quantity).set(yscale="log", ylabel=QUANTITIES[quantity].symbol)
+        _hold(ax, every)  # for all scales
+    legend(figure)
     return figure

@@ -1,8 +1,10 @@
 """smoke, quick, cifar, paper: what is run, as frozen tables, each value with its source in the paper."""
 
 import ast
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from numbers import Real
 
 from bnutils import data, models, norms, train
@@ -12,8 +14,8 @@ from bnutils.linear import Linear
 LAYERS = {"speed": (3, 11), "noise": (2, 9, 13), "shift": (5, 10), "landscape": (), "mistakes": ()}
 LAYERS["norms"] = (11,)  # Fig. 6
 # All experiments: those of the VGG; the deep linear network's own, the choices that it leaves open, and it with other
-# normalizers; the theorems.
-EXPERIMENTS = (*LAYERS, "linear", "choices", "linear_norms", "theorems")
+# normalizers; the theorems; the map and the smaller one that a page measures.
+EXPERIMENTS = (*LAYERS, "linear", "choices", "linear_norms", "theorems", "robustness", "robustness_live")
 # The step lengths of the landscape, in units of the learning rate: the paper's four (read from the points of its Fig.
 # 11), and one below them that is ours and tells a saturated probe from a curved landscape.
 ETAS = (1 / 4, 1 / 2, 1, 2, 4)
@@ -42,11 +44,71 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Map:
+    """Chapter 8's map: a short training for each normalizer, learning rate, scale of the initial weights and seed.
+
+    lrs: ascending and evenly spaced on a logarithmic scale, to a tenth, so that a number of rates is a width; scales
+    the same, 1 among them, which is Glorot's. A scale multiplies every weight, not the biases, which start at zero.
+    early: at step 0 and at this one the lengths of gradients are measured, at the rate `main`.
+    """
+
+    lrs: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    scales: tuple[float, ...] = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)
+    norms: tuple[str, ...] = ("none", "batch", "noisy")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    vgg: models.VGG = field(default_factory=models.VGG)
+    batch: int = 128
+    steps: int = 1500
+    early: int = 20
+
+    def __post_init__(self):
+        for what, values in (("learning rates", self.lrs), ("scales", self.scales)):
+            if not _evenly(values):
+                raise ValueError(
+                    f"{what} of the map {values!r}: accepted are two or more numbers above 0, ascending and evenly "
+                    "spaced on a logarithmic scale, as 0.01, 0.1, 1"
+                )
+        if 1 not in self.scales:
+            raise ValueError(f"scales of the map {self.scales!r}: accepted are those with 1, Glorot's, among them")
+        for norm in self.norms:
+            norms.check(norm)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds of the map {self.seeds!r}: accepted are different ones, one or more")
+        for name in ("batch", "steps", "early"):
+            if not isinstance(value := getattr(self, name), int) or value < 1:
+                raise ValueError(f"{name} of the map is {value!r}: accepted is a whole number of at least 1")
+        if self.early >= self.steps:
+            raise ValueError(f"early of the map is {self.early}: accepted is a step before the last, {self.steps}")
+
+    @property
+    def main(self) -> float:
+        """The learning rate nearest to the paper's 0.1."""
+        return min(self.lrs, key=lambda lr: abs(math.log(lr / 0.1)))
+
+    @property
+    def live(self) -> "Map":
+        """What the page measures anew: every other learning rate, Glorot's scale and its neighbours, a seed more."""
+        middle = self.scales.index(1)
+        lrs = self.lrs[1::2] if len(self.lrs) >= 4 else self.lrs
+        scales = self.scales[max(middle - 1, 0) : middle + 2]
+        return replace(self, lrs=lrs, scales=scales, seeds=(max(self.seeds) + 1,))
+
+
+def _evenly(values: Sequence[float]) -> bool:
+    """Whether these are numbers, ascending, of which each is about as many times the one before."""
+    if len(values) < 2 or not all(isinstance(value, Real) and value > 0 for value in values):
+        return False
+    steps = [math.log(after / before) for before, after in pairwise(values)]
+    mean = sum(steps) / len(steps)
+    return min(steps) > 0 and all(abs(step - mean) <= mean / 10 for step in steps)
+
+
+@dataclass(frozen=True)
 class Setting:
     """Everything that a run needs to know except its arm and its seed. Validated on construction, before any training.
 
     lrs: the first is the main one, the last the large one. slow_lr: the second rate of Fig. 3. linear: the deep linear
-    network, at the paper's full scale in all presets that conclude anything.
+    network, at the paper's full scale in all presets that conclude anything. map: chapter 8's.
     minutes: what a page may spend on measuring before it says what is missing instead.
     """
 
@@ -62,6 +124,7 @@ class Setting:
     linear: Linear = field(default_factory=Linear)
     device: str = "auto"
     minutes: float = 30.0
+    map: Map = field(default_factory=Map)
 
     def __post_init__(self):
         data.device(self.device)
@@ -123,6 +186,23 @@ class Setting:
         return [Arm("none", self.lrs[0]), Arm("batch", self.lrs[0]), *noisy, Arm("noisy_none", self.lrs[0], 1.0)]
 
 
+# Chapter 8 trains hundreds of networks, each briefly. On digits: the shallowest VGG, for the plain one to be able to
+# train in that time at its best learning rate and Glorot's scale; a few trials chose depth, batch and steps.
+MAPS = {
+    "cifar": Map(vgg=models.VGG(depth="A", width=1 / 4), steps=600),
+    "quick": Map(vgg=models.VGG(depth="A", width=1 / 8, head=512), batch=32, steps=300),
+    "smoke": Map(
+        lrs=(0.01, 0.1),
+        scales=(1.0, 2.0),
+        seeds=(0, 1),
+        vgg=models.VGG(depth="A", width=1 / 32),
+        batch=32,
+        steps=4,
+        early=2,
+    ),
+}
+
+
 # App. A.1: 15,000 steps, batch 128, learning rate 0.1; 0.5 from Fig. 1. The paper logs every 100 steps and tests
 # every 1000: read from the points of its figures. Depth and head are open: see models.VGG. Doses beyond 1 and seeds
 # are ours.
@@ -142,6 +222,7 @@ PRESETS = {
         dataset="cifar10",
         vgg=models.VGG(depth="B", width=1 / 4),
         schedule=train.Schedule(steps=1500, probe_every=25, gradient_every=25, test_every=150, landmark_every=375),
+        map=MAPS["cifar"],
     ),
     # Handwritten digits; B at an eighth of the width has the thirteen layers that the paper's figures number. A narrow
     # head and half the paper's batch, so that the plain network can have the steps it needs to arrive in a page's time.
@@ -151,6 +232,7 @@ PRESETS = {
         vgg=models.VGG(depth="B", width=1 / 8, head=512),
         schedule=train.Schedule(steps=720, probe_every=10, gradient_every=30, test_every=40, landmark_every=360),
         batch=64,
+        map=MAPS["quick"],
     ),
     # Proves that a chapter runs, in seconds; concludes nothing.
     "smoke": Setting(
@@ -162,6 +244,7 @@ PRESETS = {
         doses=(4.0,),
         seeds=(0, 1),
         linear=Linear(steps=20, probe_every=10, seeds=(0, 1)),
+        map=MAPS["smoke"],
     ),
 }
 
@@ -181,21 +264,27 @@ def get(
     linear_steps: int | None = None,
     linear_seeds: int | None = None,
     minutes: float | None = None,
+    map_lrs: Sequence[float] | None = None,
+    map_scales: Sequence[float] | None = None,
+    map_steps: int | None = None,
+    map_seeds: int | None = None,
 ) -> Setting:
     """The preset `name`, with what is not None changed. Raises ValueError, in one line, for what is not accepted.
 
-    variances, of x and of A, linear_steps and linear_seeds are of the deep linear network.
+    variances, of x and of A, linear_steps and linear_seeds are of the deep linear network, map_lrs, map_scales,
+    map_steps and map_seeds of chapter 8's map; depth changes the VGG of the map too.
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: accepted are {', '.join(PRESETS)}")
     preset = PRESETS[name]
-    for count in (seeds, linear_seeds):
+    for count in (seeds, linear_seeds, map_seeds):
         if count is not None and (not isinstance(count, int) or count < 2):
             raise ValueError(f"{count!r} seeds: accepted are two or more, since every verdict needs a spread")
     if variances is not None and (not isinstance(variances, list | tuple) or len(variances) != 2):
         raise ValueError(f"variances is {variances!r}: accepted are two numbers in a list, of x and of A")
     x, A = variances or (preset.linear.variance_x, preset.linear.variance_A)
-    for what, values, accepted in (("lrs", lrs, "two or more numbers"), ("doses", doses, "numbers")):
+    lists = (("lrs", lrs), ("map_lrs", map_lrs), ("map_scales", map_scales))
+    for what, values, accepted in (*((*each, "two or more numbers") for each in lists), ("doses", doses, "numbers")):
         if values is not None and not isinstance(values, list | tuple):
             raise ValueError(f"{what} is {values!r}: accepted are {accepted} in a list")
     return replace(
@@ -216,6 +305,14 @@ def get(
         ),
         doses=preset.doses if doses is None else tuple(doses),
         minutes=preset.minutes if minutes is None else minutes,
+        map=replace(
+            preset.map,
+            vgg=preset.map.vgg if depth is None else replace(preset.map.vgg, depth=depth),
+            lrs=preset.map.lrs if map_lrs is None else tuple(map_lrs),
+            scales=preset.map.scales if map_scales is None else tuple(map_scales),
+            steps=preset.map.steps if map_steps is None else map_steps,
+            seeds=preset.map.seeds if map_seeds is None else tuple(range(map_seeds)),
+        ),
     )
 
 

@@ -180,6 +180,27 @@ def gradient_norms(model: nn.Sequential, loss_of: Loss, x: Tensor, y: Tensor) ->
         return {number: _norm([next(gradients) for _ in own]) for number, own in enumerate(weights, start=1)}
 
 
+def signal_norms(model: nn.Sequential, loss_of: Loss, x: Tensor, y: Tensor) -> dict[int, Float[Tensor, ""]]:
+    """How long the gradient is on its way back through the layers: ||dL/da_i||, a_i what leaves layer i's normalizer.
+
+    For every numbered layer i, before its non-linearity: the same place in every arm, as for `activations`. The l2 norm
+    over all samples and units, of the loss that is trained, a mean over the batch (after Glorot and Bengio 2010, who
+    draw its distribution). On the batch (x, y), in train mode, with one draw of the noise; in units of the loss over
+    those of the activations, and not finite where the gradient is not. One forward and backward pass. Leaves
+    parameters, buffers, gradients, mode and random streams as they were.
+    """
+    seen: list[Tensor] = []
+    hooks = [layer.norm.register_forward_hook(lambda _m, _i, out: seen.append(out)) for layer in model]
+    try:
+        with untouched(model), torch.enable_grad():
+            model.train()
+            gradients = torch.autograd.grad(loss_of(model(x), y), seen)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {number: torch.linalg.vector_norm(each) for number, each in enumerate(gradients, start=1)}
+
+
 @contextmanager
 def _hessian(
     model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor

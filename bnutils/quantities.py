@@ -85,6 +85,9 @@ QUANTITIES: dict[str, Quantity] = {
     "wrong_content": Quantity("", "relative change of the batch, shared noise", "", "chapter 5"),
     "wrong_deviation": Quantity("", "standard deviation before the normalizer", "", "chapter 5"),
     "wrong_step": Quantity("", "Adam's first step", r"lr $\|g\|$", "chapter 5", scale="log"),
+    # Chapter 8
+    "end_accuracy": Quantity("", "training accuracy, last fifth", "", "ours"),
+    "layer_signal_norm": Quantity(r"$\|\partial\mathcal{L}/\partial a_i\|$", "length", "", "chapter 8", scale="log"),
     "diverged": Quantity("", "first step with a loss that is not finite", "step", "ours"),
     # Chapter 7: both sides of each theorem, and how much its terms matter.
     "theorem_4_1_left": Quantity(r"$\|\nabla_y\hat{\mathcal{L}}\|^2$", "left side of 4.1", "", "Thm 4.1", scale="log"),

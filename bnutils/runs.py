@@ -21,6 +21,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,15 @@ from torch import Tensor, nn
 from bnutils import data, folklore, linear, norms, probes, seeds, theory
 from bnutils.linear import Linear
 from bnutils.models import smoothed
-from bnutils.presets import ETAS, LAYERS, PRESETS, Arm, Setting
+from bnutils.presets import ETAS, LAYERS, PRESETS, Arm, Map, Setting
 from bnutils.quantities import QUANTITIES
 from bnutils.train import Probe, Row, Schedule, accuracy, collect, progress, train
 
 LOSS = nn.functional.cross_entropy  # the mean over the batch, as `train` trains it
 
-# The one schema. `bin` is the centre of a histogram's bin and `dose` the strength of the noise: the design's columns
-# and these two, since both are keys that a figure draws against.
-COLUMNS = ["arm", "norm", "lr", "dose", "seed", "step", "layer", "eta", "bin", "quantity", "value"]
+# The one schema. `bin` is the centre of a histogram's bin, `dose` the strength of the noise and `scale` the factor on
+# the initial weights where it is varied: the design's columns and these, since figures draw against all of them.
+COLUMNS = ["arm", "norm", "lr", "dose", "scale", "seed", "step", "layer", "eta", "bin", "quantity", "value"]
 # A centred mean over this many logged steps takes the noise of a single batch's accuracy (k/128) out: ours, logged at
 # every step, and the paper's, logged at every hundredth.
 SMOOTH, SMOOTH_PAPER = 11, 5
@@ -166,7 +167,7 @@ class Run(Record):
     def key(self) -> str:
         """What tells this run from every other."""
         what = asdict(self.setting) | {"arm": asdict(self.arm), "seed": self.seed, "data": self.fingerprint}
-        for name in ("preset", "dataset", "device", "minutes", "seeds", "lrs", "slow_lr", "doses", "linear"):
+        for name in ("preset", "dataset", "device", "minutes", "seeds", "lrs", "slow_lr", "doses", "linear", "map"):
             del what[name]
         return self.key_of(what | {"probed": self.setting.probed, "carries": self.carries})
 
@@ -347,6 +348,79 @@ def _initialisation(seed: int, words: str) -> Iterator[Row]:
         yield Row(f"lemma_4_5_{side}", value)
     left, right = theory.lemma_4_5(start, -optimum * torch.sign((start * optimum).sum(0)))
     yield Row("lemma_4_5_unmet", left - right)
+
+
+@dataclass(frozen=True)
+class MapRun(Record):
+    """One normalizer, scale of the initial weights and seed of a map, trained briefly at each of its learning rates."""
+
+    setting: Setting
+    grid: Map
+    norm: str
+    scale: float
+    seed: int
+    fingerprint: str
+    measures = (
+        *("end_accuracy", "test_accuracy", "diverged"),
+        *("layer_gradient_norm", "layer_signal_norm", "layer_deviation"),
+    )
+
+    @property
+    def preset(self) -> str:
+        """The name of its setting."""
+        return self.setting.preset
+
+    @property
+    def key(self) -> str:
+        """What tells this record from every other."""
+        what = asdict(self.grid) | {"norm": self.norm, "scale": self.scale, "seed": self.seed, "data": self.fingerprint}
+        for name in ("norms", "scales", "seeds"):
+            del what[name]
+        return self.key_of(what)
+
+    def run(self, lr: float) -> Run:
+        """The network, the learning rate and the batches of one training."""
+        setting = replace(self.setting, vgg=self.grid.vgg, batch=self.grid.batch)
+        arm = Arm(self.norm, lr, dose=float(self.norm.startswith("noisy")))
+        return Run(setting, arm, self.seed, self.fingerprint)
+
+    def measure(self) -> pd.DataFrame:
+        """Train it at each learning rate."""
+        began = time.perf_counter()
+        images = _images(self.setting.dataset, self.setting.device)
+        frames = [map_one(self, lr, images) for lr in self.grid.lrs]
+        dose = self.run(self.grid.main).arm.dose or np.nan
+        same = {"norm": self.norm, "dose": dose, "scale": self.scale, "seed": self.seed}
+        frame = pd.concat(frames, ignore_index=True).assign(**same)
+        frame = _kept(frame, self, began, dataset=images.name, device=_device_name(images.train_x.device))
+        diverged = int((frame.quantity == "diverged").sum())
+        frame.attrs["provenance"]["status"] = f"{diverged} of {len(frames)} diverged"
+        return frame
+
+    def seconds(self) -> float:
+        """About how long it takes on this device, if none diverges."""
+        return _step_seconds(self.run(self.grid.main)) * self.grid.steps * len(self.grid.lrs)
+
+
+class MapProbe:
+    """Rows about each layer at step 0 and at the map's `early` step: how long the gradient of its weights is and the
+    gradient on its way back, and the average standard deviation of its units."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
+        self.looks += 1
+        if self.looks > 2:
+            return
+        for name, norms_of in (
+            ("layer_gradient_norm", probes.gradient_norms),
+            ("layer_signal_norm", probes.signal_norms),
+        ):
+            for layer, norm in norms_of(model, LOSS, x, y).items():
+                yield Row(name, norm, layer=layer)
+        for layer, a in probes.activations(model, x, layers=range(1, len(model) + 1)).items():
+            yield Row("layer_deviation", probes.moments(a)[1].sqrt().mean(), layer=layer)
 
 
 class RunProbe:
@@ -626,13 +700,40 @@ def train_one(run: Run, images: data.Images) -> pd.DataFrame:
         probes=run.probes(images),
     )
     frame = pd.DataFrame(collect(rows)).assign(seed=run.seed)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
-    return _kept(frame, run, began, dataset=images.name, device=name)
+    return _kept(frame, run, began, dataset=images.name, device=_device_name(device))
+
+
+def map_one(record: MapRun, lr: float, images: data.Images) -> pd.DataFrame:
+    """One training of a map: the mean training accuracy over the last fifth of its steps and the test accuracy at the
+    end, or the step at which it diverged; at the main learning rate also the rows of `MapProbe`."""
+    grid, run = record.grid, record.run(lr)
+    model = build(run.setting, run.arm, run.seed, images)
+    with torch.no_grad():
+        for layer in model:
+            layer.linear.weight.mul_(record.scale)
+    # A look every few steps, also where there is nothing to measure, ends a training that has diverged.
+    look = MapProbe() if lr == grid.main else lambda *_: ()
+    schedule = Schedule(grid.steps, grid.early, grid.early, test_every=grid.steps, landmark_every=grid.steps)
+    order = data.batches(len(images.train_x), grid.batch, steps=grid.steps, seed=run.seed, device=images.train_x.device)
+    rows = train(model, images, order=order, lr=lr, schedule=schedule, probes=[(grid.early, look)])
+    frame = pd.DataFrame(collect(rows)).drop(columns=["eta", "bin"]).astype({"layer": "Int64"})
+    frame = frame.assign(arm=run.arm.name, lr=lr)
+    late = frame[frame.quantity == "train_accuracy"].tail(max(1, grid.steps // 5))
+    frame = frame[~frame.quantity.isin(["loss", "train_accuracy"])]
+    frame = frame[(frame.quantity != "test_accuracy") | (frame.step == grid.steps)]
+    if (frame.quantity == "diverged").any():
+        return frame
+    end = late.head(1).assign(quantity="end_accuracy", step=grid.steps, value=late.value.mean())
+    return pd.concat([frame, end])
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
 
 
 def _kept(frame: pd.DataFrame, run: Run | LinearRun, began: float, *, dataset: str, device: str) -> pd.DataFrame:
     """The frame in `COLUMNS` with the keys of its arm, and its provenance."""
-    if not isinstance(run, LinearChoices | RandomLayers):
+    if not isinstance(run, LinearChoices | RandomLayers | MapRun):
         arm = run.arm
         frame = frame.assign(arm=arm.name, norm=arm.norm, lr=arm.lr, dose=arm.dose or np.nan)
     frame = frame.reindex(columns=COLUMNS).astype({"step": "int64", "layer": "Int64"})
@@ -686,7 +787,7 @@ def save(frame: pd.DataFrame, path: Path) -> None:
 def _read(path: Path) -> pd.DataFrame:
     """The record in this file. Raises ValueError where its rows are not those that it was written with."""
     frame = pd.read_parquet(path)
-    if digest(frame) != frame.attrs["provenance"]["digest"]:
+    if digest(frame) != frame.attrs.get("provenance", {}).get("digest"):
         raise ValueError("its rows do not fit its digest")
     return frame
 
@@ -756,6 +857,16 @@ def linear_normalizers(setting: Setting) -> pd.DataFrame:
     return experiment(setting, "linear_norms")
 
 
+def robustness(setting: Setting) -> pd.DataFrame:
+    """Chapter 8's map: short trainings for each normalizer, learning rate, scale of the initial weights and seed."""
+    return experiment(setting, "robustness")
+
+
+def robustness_live(setting: Setting) -> pd.DataFrame:
+    """The smaller map of chapter 8, with a seed that the other has not: `Map.live`."""
+    return experiment(setting, "robustness_live")
+
+
 def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFrame:
     """All runs of an experiment: kept ones are read, missing ones measured, in one frame of `COLUMNS`.
 
@@ -780,7 +891,8 @@ def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFra
         kept |= {run: run.kept() for run in missing}
     frames = [frame for frame in kept.values() if frame is not None]
     provenance = [frame.attrs.pop("provenance") for frame in frames]
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    frame = frame.reindex(columns=COLUMNS)  # a record may be older than a column
     del frames, kept  # a page's memory is short
     frame = with_derived(frame)
     frame.attrs["missing"] = len(wanted) - len(provenance)
@@ -804,7 +916,7 @@ def measure(missing: list[Record]) -> None:
     A run that fails does not lose the others: they are finished and kept, then its error is raised.
     """
     failed = None
-    device = missing[0].setting.device if isinstance(missing[0], Run) else "cpu"
+    device = missing[0].setting.device if isinstance(missing[0], Run | MapRun) else "cpu"
     with _executor(device) as executor, progress((), total=len(missing), unit="run") as bar:
         for future in as_completed([executor.submit(_measure_one, run) for run in missing]):
             failed = failed or future.exception()
@@ -863,6 +975,10 @@ def _wanted(setting: Setting, name: str) -> list[Record]:
     if name == "theorems":
         return [*_wanted(setting, "landscape"), RandomLayers(setting.seeds, preset)]
     fingerprint = _images(setting.dataset, setting.device).fingerprint
+    if name in ("robustness", "robustness_live"):
+        grid = setting.map if name == "robustness" else setting.map.live
+        each = product(grid.norms, grid.seeds, grid.scales)
+        return [MapRun(setting, grid, norm, scale, seed, fingerprint) for norm, seed, scale in each]
     return [Run(setting, arm, seed, fingerprint) for seed in setting.seeds for arm in setting.arms(name)]
 
 
@@ -870,7 +986,7 @@ def _cost(missing: list[Record]) -> float:
     """About how many seconds the runs take on this device, with a worker for each core of a CPU."""
     if not missing:
         return 0.0
-    gpu = isinstance(missing[0], Run) and data.device(missing[0].setting.device).type == "cuda"
+    gpu = isinstance(missing[0], Run | MapRun) and data.device(missing[0].setting.device).type == "cuda"
     workers = 1 if gpu else min(os.cpu_count(), len(missing))
     return missing[len(missing) // 2].seconds() * len(missing) / workers
 
@@ -968,6 +1084,8 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
     """What an experiment varies (scientific), repeats over (nuisance) and holds (fixed), here and in preset `paper`."""
     if name == "linear":
         return _plan_linear(setting)
+    if name in ("robustness", "robustness_live"):
+        return _plan_map(setting, name)
     scientific, nuisance, fixed = {}, {}, {}
     for where, each in {"here": setting, "at the paper's scale": PRESETS["paper"]}.items():
         arms, vgg = each.arms(name), each.vgg
@@ -1031,6 +1149,29 @@ def _plan_linear(setting: Setting) -> pd.DataFrame:
             "after the last matrix": "not stated",
         },
     }
+    return _table(scientific, nuisance, fixed)
+
+
+def _plan_map(setting: Setting, name: str) -> pd.DataFrame:
+    missing = [run for run in _wanted(setting, name) if not run.exists]
+    scientific, nuisance, fixed = {}, {}, {}
+    for where, each in {"here": setting, "at the paper's scale": PRESETS["paper"]}.items():
+        grid = each.map if name == "robustness" else each.map.live
+        vgg, count = grid.vgg, len(grid.norms) * len(grid.lrs) * len(grid.scales) * len(grid.seeds)
+        scientific[where] = {
+            "normalizer": ", ".join(grid.norms),
+            "learning rate": ", ".join(f"{lr:g}" for lr in grid.lrs),
+            "scale of the initial weights": ", ".join(f"{scale:g}" for scale in grid.scales),
+        }
+        nuisance[where] = {"seed (weights, order of images, noise)": ", ".join(map(str, grid.seeds))}
+        fixed[where] = {
+            "images": Path(each.dataset).name,
+            "network": f"VGG-{vgg.depth}, width x {vgg.width:g}, head {vgg.head * vgg.width:g}",
+            "steps": f"{grid.steps:,}",
+            "batch": f"{grid.batch}",
+            "trainings": f"{count}",
+        }
+    fixed["here"]["cost of those not kept yet"] = _duration(_cost(missing))
     return _table(scientific, nuisance, fixed)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ def rows(norm, lr, values, *, quantity="smooth_accuracy", dose=None, seed=0, lay
     dose = dose or (1.0 if norm.startswith("noisy") else np.nan)
     keys = {"arm": f"{norm} {lr:g}", "norm": norm, "lr": lr, "dose": dose, "seed": seed, "layer": layer}
     frame = pd.DataFrame({"step": every * np.arange(len(values)), "value": values})
-    return frame.assign(**keys, quantity=quantity, eta=np.nan, bin=np.nan)[runs.COLUMNS]
+    return frame.assign(**keys, quantity=quantity, eta=np.nan, bin=np.nan, scale=np.nan)[runs.COLUMNS]
 
 
 def arriving(norm, lr, *steps, **keys):
@@ -200,6 +201,24 @@ def rough(v, lr=0.1):
     return frame(steady(lr, distance_high=(v, 1.0), beta_max=(v, 1.0), **bands))
 
 
+def charted(norm, rates, scales):
+    """Three seeds of quick's map, of which so many of the first learning rates and scales train."""
+    points = product(enumerate(QUICK.map.lrs), enumerate(QUICK.map.scales), range(3))
+    return [
+        rows(norm, lr, [0.9 if i < rates and j < scales else 0.1], quantity="end_accuracy", seed=seed).assign(scale=s)
+        for (i, lr), (j, s), seed in points
+    ]
+
+
+def sloping(norm, slope):
+    """Lengths of gradients that grow by the factor 2^slope from one layer to the next, at all scales of quick's map."""
+    points = product(("layer_signal_norm", "layer_gradient_norm"), QUICK.map.scales, range(1, 12), range(3))
+    return [
+        rows(norm, 0.1, [2.0 ** (slope * layer)], quantity=name, layer=layer, seed=seed).assign(scale=scale)
+        for name, scale, layer, seed in points
+    ]
+
+
 def apart(excess):
     """All theorems on three seeds of a random layer, each left side 1 and each right side lower by `excess`."""
     right = {name for pairs in claims.STATEMENTS.values() for pair in pairs for name in pair[1:]}
@@ -257,6 +276,9 @@ CRITERIA = {
     ),
     "edge_of_stability": (lambda v: frame(steady(1e-6, eta=1e-6, beta=(v * 1e6,) * 2)), [1.9, 2.1], [1.7, 2.3]),
     "noise_alone": (lambda v: frame(ending("noisy_none", 0.1, *[v] * 3)), [0.19], [0.21]),
+    "robust_lr": (lambda v: frame(charted("none", 1, 5), charted("batch", 1 + v, 5)), [2, 6], [0]),
+    "robust_init": (lambda v: frame(charted("none", 7, 1), charted("batch", 7, 1 + v)), [2, 4], [0]),
+    "gradients_by_layer": (lambda v: frame(sloping("none", v), sloping("batch", -0.1)), [0.11, -0.11], [0.09, -0.09]),
     **{name: (apart, [0.0, 5e-10], [2e-9, 0.5]) for name in THEOREMS},
 }
 

@@ -159,6 +159,23 @@ def test_gradient_norms_are_those_of_backward(norm):
         torch.testing.assert_close(length, expected)
 
 
+@pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
+def test_signal_norms_are_those_of_backward(norm):
+    """The layers one by one, what leaves each normalizer kept with its gradient."""
+    model, (x, y) = convolutional(norm).eval(), images()
+    by_hand, kept, a = copy.deepcopy(model).train(), [], x
+    with norms.frozen(by_hand):
+        for layer in by_hand:
+            kept.append(layer.norm(layer.linear(a)))
+            kept[-1].retain_grad()
+            a = layer.tail(kept[-1])
+    loss_of(a, y).backward()
+    found = probes.signal_norms(model, loss_of, x, y)
+    assert list(found) == list(range(1, 12))
+    for each, length in zip(kept, found.values(), strict=True):
+        torch.testing.assert_close(length, each.grad.norm())
+
+
 def random_quadratic() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """One with positive and negative eigenvalues, its Hessian and its gradient."""
     root = torch.randn(30, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -356,6 +373,7 @@ PROBES = {
     "random": lambda *of: probes.along(*of, etas=ETAS, random=torch.Generator()),
     "covariate_shift": lambda *of: probes.covariate_shift(*of, lr=0.1, layers=[2, 4]),
     "gradient_norms": probes.gradient_norms,
+    "signal_norms": probes.signal_norms,
     "curvature": probes.curvature,
     "top_eigenvalues": lambda *of: probes.top_eigenvalues(*of, count=2, random=seeds.generator(0, "lanczos")),
 }
