@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from bnutils.quantities import LEVEL
+
 ARRIVED = 0.9  # the accuracy that counts as having learned to classify the training set
 UNTRAINED = 0.2  # twice the accuracy of guessing among ten classes
 SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
@@ -122,6 +124,55 @@ def learning(frame: pd.DataFrame, *, low: float = 0.2, high: float = 0.99) -> pd
 def log2_ratio(slow: pd.Series, fast: pd.Series) -> pd.Series:
     """log2(slow / fast), paired by seed: 1 is twice."""
     return np.log2(slow / fast)
+
+
+def around_minimum(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, factor: float = 1.0) -> pd.Series:
+    """By seed, a quantity around the network where its training loss is that at which networks are compared.
+
+    Of eigenvalues, that of weights in front of normalizers times `factor`. NaN for a run that never came to that loss.
+    """
+    arm = _arm(frame, norm, lr)
+    loss = arm[arm.quantity == "minimum_loss"].set_index("seed").value.astype(float)
+    there = loss.index[loss.between(LEVEL / 2, LEVEL)]
+    rows = arm[(arm.quantity == quantity) & (arm.eta.isna() | (arm.eta == factor)) & arm.seed.isin(there)]
+    return rows.set_index("seed").value.astype(float).reindex(_seeds(frame))
+
+
+def flatness(frame: pd.DataFrame, quantities: dict[str, str], *, lr: float) -> pd.DataFrame:
+    """What each measure says of Standard over BatchNorm: columns measure, none, batch (geometric means over seeds),
+    ratio, low, high (95 % t interval, paired by seed) and flatter: the network, or "open".
+
+    quantities: the words of each. A value that is not above 0 has no ratio and leaves its row open.
+    """
+    rows = []
+    for quantity, words in quantities.items():
+        none, batch = (around_minimum(frame, quantity, norm, lr) for norm in ("none", "batch"))
+        none, batch = none.where(none > 0), batch.where(batch > 0)
+        ratio = log2_ratio(none, batch)
+        low, high = interval(ratio)
+        flatter = "BatchNorm" if low > 0 else "Standard" if high < 0 else "open"
+        means = {"none": np.exp(np.log(none).mean()), "batch": np.exp(np.log(batch).mean())}
+        rows.append({"measure": words, **means, "ratio": 2 ** ratio.mean(), "low": 2**low, "high": 2**high})
+        rows[-1]["flatter"] = flatter
+    return pd.DataFrame(rows)
+
+
+def rank_correlation(x: pd.Series, y: pd.Series) -> dict[str, float]:
+    """Spearman's rank correlation rho of the pairs that both have: rho, low, high, n.
+
+    low, high: the 95 % interval by Fisher's transformation with the standard error sqrt(1.06 / (n - 3)) (Fieller,
+    Hartley and Pearson 1957), -1 to 1 for fewer than four pairs or where one of the two does not vary. It takes the
+    pairs for independent.
+    """
+    both = pd.DataFrame({"x": x, "y": y}).astype(float).replace([np.inf, -np.inf], np.nan).dropna()
+    n = len(both)
+    if n < 4 or both.x.nunique() == 1 or both.y.nunique() == 1:
+        return {"rho": np.nan, "low": -1.0, "high": 1.0, "n": n}
+    rho = float(both.x.corr(both.y, method="spearman"))
+    reach = 1.96 * np.sqrt(1.06 / (n - 3))
+    with np.errstate(divide="ignore"):
+        low, high = np.tanh(np.arctanh(np.clip(rho, -1, 1)) + np.array([-reach, reach]))
+    return {"rho": rho, "low": float(low), "high": float(high), "n": n}
 
 
 # ---- claims --------------------------------------------------------------------------------------------------------
@@ -388,6 +439,30 @@ def _edge_of_stability(setting: Any) -> list[Part]:
     return [part(norm) for norm in ("none", "batch")]
 
 
+MEASURES = {"eigenvalue_normalized": "filter-normalized eigenvalue", "sharpness_adaptive": "rise in a relative ball"}
+
+
+def _flatter(setting: Any, low: float, high: float) -> list[Part]:
+    lr = setting.lrs[0]
+
+    def part(quantity: str, words: str) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            none, batch = (around_minimum(frame, quantity, norm, lr) for norm in ("none", "batch"))
+            return log2_ratio(none.where(none > 0), batch.where(batch > 0))
+
+        return Part(words, effect, low, high, _times)
+
+    return [part(*each) for each in MEASURES.items()]
+
+
+def _flat_minima(setting: Any) -> list[Part]:
+    return _flatter(setting, 0, np.inf)
+
+
+def _shallow_not_flatter(setting: Any) -> list[Part]:
+    return _flatter(setting, -np.inf, 0)
+
+
 CLAIMS: dict[str, Claim] = {
     "speed": Claim(
         statement="A network with batch normalization trains faster than the same network without.",
@@ -559,6 +634,25 @@ CLAIMS: dict[str, Claim] = {
         parts=_edge_of_stability,
         compares="late in training",
         linear=True,
+    ),
+    "flat_minima": Claim(
+        statement="Batch normalization leads training to flatter places.",
+        place="the conclusion, a conjecture on why it helps generalization (v3 and v5).",
+        criterion=f"where both networks have come to a training loss between {LEVEL / 2:g} and {LEVEL:g} nats, the "
+        "plain network's top eigenvalue in filter-normalized coordinates and the rise of its loss in a relative ball "
+        "are larger.",
+        refuted_by="both are smaller; partly, if one is and the other is larger.",
+        parts=_flat_minima,
+        compares="sharpness at equal training loss, Standard over BatchNorm",
+    ),
+    "shallow_not_flatter": Claim(
+        statement="In a shallow network batch normalization does not lead to flatter places.",
+        place="Yao et al. 2020, on residual networks of 20 layers and more; not in the paper.",
+        criterion="with three convolutions and three linear layers, at the same training loss as above, the plain "
+        "network's filter-normalized eigenvalue and the rise of its loss in a relative ball are smaller.",
+        refuted_by="both are larger; partly, if one is and the other is smaller.",
+        parts=_shallow_not_flatter,
+        compares="shallow: sharpness at equal training loss, Standard over BatchNorm",
     ),
 }
 

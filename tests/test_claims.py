@@ -244,7 +244,27 @@ CRITERIA = {
     ),
     "edge_of_stability": (lambda v: frame(steady(1e-6, eta=1e-6, beta=(v * 1e6,) * 2)), [1.9, 2.1], [1.7, 2.3]),
     "noise_alone": (lambda v: frame(ending("noisy_none", 0.1, *[v] * 3)), [0.19], [0.21]),
+    "flat_minima": (lambda v: minima(v), [1.1], [0.9]),
+    "shallow_not_flatter": (lambda v: minima(v), [0.9], [1.1]),
 }
+
+
+def minima(v, *, loss=(0.11, 0.19), seeds=3):
+    """Around Standard v times as sharp as around BatchNorm, at these training losses of the two."""
+    at = {
+        "minimum_loss": (*loss, [np.nan]),
+        "eigenvalue_normalized": (v, 1.0, [0.25, 1.0]),
+        "sharpness_adaptive": (v, 1.0, [np.nan]),
+    }
+    return frame(
+        [
+            rows(norm, 0.1, [value * (1 if eta != 0.25 else 50)], quantity=name, seed=seed).assign(eta=eta)
+            for name, (none, batch, etas) in at.items()
+            for norm, value in (("none", none), ("batch", batch))
+            for seed in range(seeds)
+            for eta in etas
+        ]
+    )
 
 
 @pytest.mark.parametrize("name", claims.CLAIMS)
@@ -253,6 +273,34 @@ def test_the_criterion_decides(name):
     setting = presets.PRESETS[claims.CLAIMS[name].scales[0]]
     for word, values in (("reproduced", satisfying), ("not reproduced", refuting)):
         assert [claims.judge(name, make(value), setting=setting).word for value in values] == [word] * len(values)
+
+
+@pytest.mark.parametrize("loss", [(0.21, 0.15), (0.15, 0.09)])
+def test_minima_at_another_loss_are_not_compared(loss):
+    assert claims.judge("flat_minima", minima(1.1, loss=loss), setting=QUICK).word == "inconclusive"
+    table = claims.flatness(minima(1.1, loss=loss), claims.MEASURES, lr=0.1)
+    assert list(table.flatter) == ["open", "open"] and list(table.measure) == list(claims.MEASURES.values())
+
+
+def test_flatness_is_a_ratio_of_pairs():
+    table = claims.flatness(minima(4.0), claims.MEASURES | {"sharpness": "none measured"}, lr=0.1)
+    assert list(table.flatter) == ["BatchNorm", "BatchNorm", "open"]
+    assert list(claims.flatness(minima(0.5), claims.MEASURES, lr=0.1).flatter) == ["Standard", "Standard"]
+    np.testing.assert_allclose(table[["none", "batch", "ratio", "low", "high"]].to_numpy()[:2], [[4, 1, 4, 4, 4]] * 2)
+    quarter = claims.around_minimum(minima(4.0), "eigenvalue_normalized", "none", 0.1, factor=0.25)
+    assert list(quarter) == [200] * 3
+
+
+def test_rank_correlation_by_hand():
+    x = pd.Series([1.0, 2, 3, 4, 5])
+    found = claims.rank_correlation(x, pd.Series([1.0, 2, 4, 3, 500]))
+    assert found["rho"] == pytest.approx(1 - 6 * 2 / (5 * 24)) and found["n"] == 5
+    reach = 1.96 * np.sqrt(1.06 / 2)
+    assert (found["low"], found["high"]) == pytest.approx(tuple(np.tanh(np.arctanh(0.9) + np.array([-reach, reach]))))
+    assert claims.rank_correlation(x, -(x**3)) == pytest.approx({"rho": -1, "low": -1, "high": -1, "n": 5})
+    nothing = {"low": -1.0, "high": 1.0}
+    for y, n in ((x * 0, 5), (x.where(x < 4), 3), (x.where(x < 4, np.inf), 3)):
+        assert claims.rank_correlation(x, y) == pytest.approx({"rho": np.nan, "n": n} | nothing, nan_ok=True)
 
 
 @pytest.mark.parametrize("name", claims.CLAIMS)
