@@ -138,23 +138,37 @@ def around_minimum(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, 
     return rows.set_index("seed").value.astype(float).reindex(_seeds(frame))
 
 
-def flatness(frame: pd.DataFrame, quantities: dict[str, str], *, lr: float) -> pd.DataFrame:
-    """What each measure says of Standard over BatchNorm: columns measure, none, batch (geometric means over seeds),
-    ratio, low, high (95 % t interval, paired by seed) and flatter: the network, or "open".
+def flatness(frames: dict[str, pd.DataFrame], quantities: dict[str, str], *, lr: float) -> pd.DataFrame:
+    """What each measure says of Standard over BatchNorm: columns network (the frame's name), measure, none, batch
+    (geometric means over seeds), ratio, low, high (95 % t interval, paired by seed) and flatter: the network on whose
+    side the interval lies, or "open".
 
     quantities: the words of each. A value that is not above 0 has no ratio and leaves its row open.
     """
     rows = []
-    for quantity, words in quantities.items():
-        none, batch = (around_minimum(frame, quantity, norm, lr) for norm in ("none", "batch"))
-        none, batch = none.where(none > 0), batch.where(batch > 0)
-        ratio = log2_ratio(none, batch)
-        low, high = interval(ratio)
-        flatter = "BatchNorm" if low > 0 else "Standard" if high < 0 else "open"
-        means = {"none": np.exp(np.log(none).mean()), "batch": np.exp(np.log(batch).mean())}
-        rows.append({"measure": words, **means, "ratio": 2 ** ratio.mean(), "low": 2**low, "high": 2**high})
-        rows[-1]["flatter"] = flatter
+    for network, frame in frames.items():
+        for quantity, words in quantities.items():
+            both = {norm: around_minimum(frame, quantity, norm, lr) for norm in ("none", "batch")}
+            logs = {norm: np.log2(values.where(values > 0)) for norm, values in both.items()}
+            ratio = logs["none"] - logs["batch"]
+            low, high = interval(ratio)
+            row = {"network": network, "measure": words} | {norm: 2 ** log.mean() for norm, log in logs.items()}
+            row |= {"ratio": 2 ** ratio.mean(), "low": 2**low, "high": 2**high}
+            rows.append(row | {"flatter": "BatchNorm" if low > 0 else "Standard" if high < 0 else "open"})
     return pd.DataFrame(rows)
+
+
+def minima_points(frames: dict[str, pd.DataFrame], *, lr: float) -> pd.DataFrame:
+    """One row for each network that came to the loss at which minima are compared: network (the frame's name), norm,
+    seed, and each quantity measured there; the frames are those of the networks."""
+    names = ["minimum_loss", "minimum_accuracy", "eigenvalue", "eigenvalue_normalized", "sharpness"]
+    parts = [pd.DataFrame(columns=["network", "norm", "seed", *names, "sharpness_adaptive"])]
+    for network, frame in frames.items():
+        for norm in ("none", "batch"):
+            columns = {name: around_minimum(frame, name, norm, lr) for name in [*names, "sharpness_adaptive"]}
+            found = pd.DataFrame(columns).dropna(subset="minimum_loss").reset_index()
+            parts.append(found.assign(network=network, norm=norm))
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 
 def rank_correlation(x: pd.Series, y: pd.Series) -> dict[str, float]:

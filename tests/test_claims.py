@@ -278,15 +278,22 @@ def test_the_criterion_decides(name):
 @pytest.mark.parametrize("loss", [(0.21, 0.15), (0.15, 0.09)])
 def test_minima_at_another_loss_are_not_compared(loss):
     assert claims.judge("flat_minima", minima(1.1, loss=loss), setting=QUICK).word == "inconclusive"
-    table = claims.flatness(minima(1.1, loss=loss), claims.MEASURES, lr=0.1)
+    table = claims.flatness({"deep": minima(1.1, loss=loss)}, claims.MEASURES, lr=0.1)
     assert list(table.flatter) == ["open", "open"] and list(table.measure) == list(claims.MEASURES.values())
 
 
 def test_flatness_is_a_ratio_of_pairs():
-    table = claims.flatness(minima(4.0), claims.MEASURES | {"sharpness": "none measured"}, lr=0.1)
+    table = claims.flatness({"deep": minima(4.0)}, claims.MEASURES | {"sharpness": "none measured"}, lr=0.1)
     assert list(table.flatter) == ["BatchNorm", "BatchNorm", "open"]
-    assert list(claims.flatness(minima(0.5), claims.MEASURES, lr=0.1).flatter) == ["Standard", "Standard"]
+    assert list(claims.flatness({"deep": minima(0.5)}, claims.MEASURES, lr=0.1).flatter) == ["Standard", "Standard"]
     np.testing.assert_allclose(table[["none", "batch", "ratio", "low", "high"]].to_numpy()[:2], [[4, 1, 4, 4, 4]] * 2)
+    points = claims.minima_points({"deep": minima(4.0), "other": minima(4.0, loss=(0.21, 0.15))}, lr=0.1)
+    assert list(zip(points.network, points.norm, strict=True)) == [
+        *[("deep", "none")] * 3,
+        *[("deep", "batch")] * 3,
+        *[("other", "batch")] * 3,
+    ]
+    assert list(points.eigenvalue_normalized) == [4] * 3 + [1] * 6
     quarter = claims.around_minimum(minima(4.0), "eigenvalue_normalized", "none", 0.1, factor=0.25)
     assert list(quarter) == [200] * 3
 
