@@ -15,6 +15,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bnutils.quantities import QUANTITIES
 
@@ -540,7 +541,7 @@ def mistaken_at(table: pd.DataFrame, step: int) -> Figure:
 def loss_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """The loss along one filter-normalized random direction around each network, one line a seed."""
     ax = ax or plt.gca()
-    rows = frame[(frame.quantity == "loss_around") & (frame.bin == 0)]
+    rows = frame[(frame.quantity == "loss_around") & (frame.bin.astype(float).abs() < 1e-9)]
     for (norm, _), line in _ordered(rows).groupby(["norm", "seed"], observed=True):
         line = line.sort_values("eta")
         ax.plot(line.eta, line.value, color=COLORS[norm], dashes=DASHES[norm], lw=1.4, label=NAMES[norm])
@@ -582,7 +583,7 @@ def surface_of(frame: pd.DataFrame, norm: str, words: str) -> Figure:
 def rescaling(frame: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> Axes:
     """An eigenvalue against the factor by which weights were multiplied that leave the function as it is.
 
-    One line a seed, both axes logarithmic; in grey, for the eye, a line that falls with the square of the factor.
+    One line a seed, both axes logarithmic; in grey, behind the naive one, what falls with the square of the factor.
     """
     ax = ax or plt.gca()
     rows = frame[(frame.quantity == quantity) & frame.eta.notna()]
@@ -592,11 +593,11 @@ def rescaling(frame: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> 
         ax.plot(line.eta, line.value, label=NAMES[norm], **style)
     ax.set_xscale("log", base=2)
     _finish(ax, rows, "factor", quantity)
-    if len(rows):
+    if len(rows) and quantity == "eigenvalue":
         factors = np.array(sorted(rows.eta.unique()), dtype=float)
         middle = np.exp(np.log(rows[rows.eta == 1].value.astype(float)).mean())
         ax.plot(factors, middle / factors**2, color="0.6", lw=1, zorder=0, label="1 / factor²")
-        ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_major_formatter("{x:g}")
     return ax
 
 
@@ -612,6 +613,9 @@ def against_accuracy(points: pd.DataFrame, quantity: str, *, ax: Axes | None = N
         face = COLORS[norm] if shapes[network] == "o" else "white"
         ax.plot(some[quantity], some.minimum_accuracy, markerfacecolor=face, label=f"{NAMES[norm]}, {network}", **style)
     ax.set(xlabel=QUANTITIES[quantity].axis, ylabel=QUANTITIES["minimum_accuracy"].axis, xscale="log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     if points.empty:
         _say(ax, EMPTY)
     return ax

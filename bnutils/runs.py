@@ -74,8 +74,8 @@ FINE = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 4.0)
 SHARPNESS = 10.0
 # Radii of the balls in which sharpness is sought, and whether they are relative to the filters.
 BALLS = {"sharpness": (0.05, False), "sharpness_adaptive": (0.5, True)}
-# Points of the surface around a network along its first and its second direction, from -1 to 1; both have one at 0.
-ACROSS, UP = 15, 11
+# The surface around a network has so many points on each side of it, along its first and its second direction.
+HALVES = (7, 5)
 # The figures of v3 that can be asked for, with the interval in steps at which the paper logged them.
 PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100, "8": 100, "10": 50}
 # Step lengths of chapter 5 in units of the learning rate, down to where a distance between gradients must vanish.
@@ -461,11 +461,11 @@ class MinimaProbe(RunProbe):
         for name, (radius, adaptive) in BALLS.items():
             look = probes.sharpness(model, LOSS, *self.fixed, radius=radius, adaptive=adaptive)
             yield Row(name, look)
-        across = torch.linspace(-1, 1, ACROSS, dtype=torch.float64)
-        up = torch.linspace(-1, 1, UP, dtype=torch.float64) if self.seed == 0 else torch.zeros(1, dtype=torch.float64)
+        across, up = (torch.arange(-half, half + 1, dtype=torch.float64) / half for half in HALVES)
+        up = up if self.seed == 0 else torch.zeros(1, dtype=torch.float64)
         generator = seeds.generator(self.seed, "surface", device=loss.device)
         losses = probes.around(model, LOSS, *self.fixed, first=across.tolist(), second=up.tolist(), random=generator)
-        yield Row("loss_around", losses.flatten(), eta=across.repeat(len(up)), bin=up.repeat_interleave(ACROSS))
+        yield Row("loss_around", losses.flatten(), eta=across.repeat(len(up)), bin=up.repeat_interleave(len(across)))
 
     def eigenvalues(self, model: nn.Module) -> Iterator[Row]:
         """The top eigenvalue, naive and filter-normalized, of the network and of its rescaled copies."""

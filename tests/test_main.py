@@ -46,9 +46,10 @@ def test_record_measures_every_experiment_and_says_where_from():
         said = r"{}: {} runs of preset smoke on digits: {} measured now in .*, {} read from .* torch .*\."
         assert re.fullmatch(said.format(experiment, *counts), line)
         before |= arms
-    for line, count in zip(lines[len(presets.LAYERS) :], (4, 2), strict=True):
-        assert f"{count} runs of preset smoke on Gaussian data: {count} measured now" in line
-    assert len(list(Path(folder.name, "runs").iterdir())) == len(setting.seeds) * len(before) + 6
+    others = [("Gaussian data", 4), ("Gaussian data", 2), ("digits", 4)]
+    for line, (what, count) in zip(lines[len(presets.LAYERS) :], others, strict=True):
+        assert f"{count} runs of preset smoke on {what}: {count} measured now" in line
+    assert len(list(Path(folder.name, "runs").iterdir())) == len(setting.seeds) * len(before) + 10
 
 
 def test_record_measures_nothing_twice(monkeypatch, capsys):
