@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from bnutils.quantities import LEVEL
+
 ARRIVED = 0.9  # the accuracy that counts as having learned to classify the training set
 UNTRAINED = 0.2  # twice the accuracy of guessing among ten classes
 TRAINS = 0.5  # the training accuracy over the last fifth of a short run that counts as training at all
@@ -222,6 +224,51 @@ def depth_factor(frame: pd.DataFrame, quantity: str, norm: str, *, scale: float,
 
     found = {seed: slope(each) for seed, each in rows.groupby("seed")}
     return pd.Series(found, dtype=float).reindex(_seeds(frame))
+
+
+def around_minimum(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, factor: float = 1.0) -> pd.Series:
+    """By seed, a quantity around the network where its training loss is that at which networks are compared.
+
+    Of eigenvalues, that of weights in front of normalizers times `factor`. NaN for a run that never came to that loss.
+    """
+    arm = _arm(frame, norm, lr)
+    loss = arm[arm.quantity == "minimum_loss"].set_index("seed").value.astype(float)
+    there = loss.index[loss.between(LEVEL / 2, LEVEL)]
+    rows = arm[(arm.quantity == quantity) & (arm.eta.isna() | (arm.eta == factor)) & arm.seed.isin(there)]
+    return rows.set_index("seed").value.astype(float).reindex(_seeds(frame))
+
+
+def flatness(frames: dict[str, pd.DataFrame], quantities: dict[str, str], *, lr: float) -> pd.DataFrame:
+    """What each measure says of Standard over BatchNorm: columns network (the frame's name), measure, none, batch
+    (geometric means over seeds), ratio, low, high (95 % t interval, paired by seed) and flatter: the network on whose
+    side the interval lies, or "open".
+
+    quantities: the words of each. A value that is not above 0 has no ratio and leaves its row open.
+    """
+    rows = []
+    for network, frame in frames.items():
+        for quantity, words in quantities.items():
+            both = {norm: around_minimum(frame, quantity, norm, lr) for norm in ("none", "batch")}
+            logs = {norm: np.log2(values.where(values > 0)) for norm, values in both.items()}
+            ratio = logs["none"] - logs["batch"]
+            low, high = interval(ratio)
+            row = {"network": network, "measure": words} | {norm: 2 ** log.mean() for norm, log in logs.items()}
+            row |= {"ratio": 2 ** ratio.mean(), "low": 2**low, "high": 2**high}
+            rows.append(row | {"flatter": "BatchNorm" if low > 0 else "Standard" if high < 0 else "open"})
+    return pd.DataFrame(rows)
+
+
+def minima_points(frames: dict[str, pd.DataFrame], *, lr: float) -> pd.DataFrame:
+    """One row for each network that came to the loss at which minima are compared: network (the frame's name), norm,
+    seed, and each quantity measured there; the frames are those of the networks."""
+    names = ["minimum_loss", "minimum_accuracy", "eigenvalue", "eigenvalue_normalized", "sharpness"]
+    parts = [pd.DataFrame(columns=["network", "norm", "seed", *names, "sharpness_adaptive"])]
+    for network, frame in frames.items():
+        for norm in ("none", "batch"):
+            columns = {name: around_minimum(frame, name, norm, lr) for name in [*names, "sharpness_adaptive"]}
+            found = pd.DataFrame(columns).dropna(subset="minimum_loss").reset_index()
+            parts.append(found.assign(network=network, norm=norm))
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 
 # ---- claims --------------------------------------------------------------------------------------------------------
@@ -744,6 +791,30 @@ def _gradients_by_layer(setting: Any) -> list[Part]:
     return [part(*what, words, scales) for what in whats.items() for words, scales in cases.items()]
 
 
+FLATNESS = {"eigenvalue_normalized": "filter-normalized eigenvalue", "sharpness_adaptive": "rise in a relative ball"}
+
+
+def _flatter(setting: Any, low: float, high: float) -> list[Part]:
+    lr = setting.lrs[0]
+
+    def part(quantity: str, words: str) -> Part:
+        def effect(frame: pd.DataFrame) -> pd.Series:
+            none, batch = (around_minimum(frame, quantity, norm, lr) for norm in ("none", "batch"))
+            return log2_ratio(none.where(none > 0), batch.where(batch > 0))
+
+        return Part(words, effect, low, high, _times)
+
+    return [part(*each) for each in FLATNESS.items()]
+
+
+def _flat_minima(setting: Any) -> list[Part]:
+    return _flatter(setting, 0, np.inf)
+
+
+def _shallow_not_flatter(setting: Any) -> list[Part]:
+    return _flatter(setting, -np.inf, 0)
+
+
 CLAIMS: dict[str, Claim] = {
     "speed": Claim(
         statement="A network with batch normalization trains faster than the same network without.",
@@ -1051,6 +1122,25 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="it is steeper with BatchNorm; partly, if some parts hold and some fail.",
         parts=_gradients_by_layer,
         compares="factor from one layer to the next, Standard over BatchNorm",
+    ),
+    "flat_minima": Claim(
+        statement="Batch normalization leads training to flatter places.",
+        place="the conclusion, a conjecture on why it helps generalization (v3 and v5).",
+        criterion=f"where both networks have come to a training loss between {LEVEL / 2:g} and {LEVEL:g} nats, the "
+        "plain network's top eigenvalue in filter-normalized coordinates and the rise of its loss in a relative ball "
+        "are larger.",
+        refuted_by="both are smaller; partly, if one is and the other is larger.",
+        parts=_flat_minima,
+        compares="sharpness at equal training loss, Standard over BatchNorm",
+    ),
+    "shallow_not_flatter": Claim(
+        statement="In a shallow network batch normalization does not lead to flatter places.",
+        place="Yao et al. 2020, on residual networks of 20 layers and more; not in the paper.",
+        criterion="with three convolutions and three linear layers, at the same training loss as above, the plain "
+        "network's filter-normalized eigenvalue and the rise of its loss in a relative ball are smaller.",
+        refuted_by="both are larger; partly, if one is and the other is smaller.",
+        parts=_shallow_not_flatter,
+        compares="shallow: sharpness at equal training loss, Standard over BatchNorm",
     ),
 }
 

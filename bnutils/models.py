@@ -6,7 +6,7 @@ is `network.layer(i)` in every arm and a probe of `norm` sees the same place wit
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,8 @@ DEPTHS: dict[str, tuple[int | str, ...]] = {
     "B": (64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
     "D": (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"),
     "E": (64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", *[512] * 4, "M"),
+    # Ours: a shallow one, six layers with the head; its last pooling is 8 x 8.
+    "S": (64, "M", 128, "M", 256, "M", "M", "M"),
 }
 # What may follow the last matrix of the deep linear network.
 LAST = ("nothing", "norm", "affine")
@@ -67,6 +69,41 @@ def smoothed(network: Network, *, sharpness: float) -> Network:
     return network
 
 
+@torch.no_grad()
+def rescaled(network: Network, *, factor: float) -> Network:
+    """A copy with other weights that computes the same function in train mode, for a factor above 0.
+
+    With batch normalization: weights and biases in front of every normalizer times `factor`, which it divides out
+    again, but for its epsilon: sigma^2 + eps becomes factor^2 sigma^2 + eps (Santurkar et al. 2018, Sec. 3.3). Without:
+    layers in pairs, the first times `factor`, the weights of the second over it, since relu(ca) = c relu(a) (Dinh et
+    al. 2017); a last layer without a partner stays. Running statistics are not rescaled. The network given stays as it
+    was. Raises ValueError for a factor that is not above 0, and for noise without a normalizer, which no rescaling
+    leaves alone.
+    """
+    if not factor > 0:
+        raise ValueError(f"factor is {factor!r}: accepted is a number above 0")
+    network, waiting = copy.deepcopy(network), None
+    for layer in network:
+        kinds = [type(module).__name__ for module in layer.norm.modules()]
+        if "Noise" in kinds and len(kinds) == 2:  # the container and the noise
+            raise ValueError("noise without a normalizer cannot be rescaled: accepted are the other norms")
+        if any(hasattr(module, "running_mean") for module in layer.norm.modules()):
+            _multiply(layer.linear.parameters(), factor)
+            waiting = None
+        elif waiting is None:
+            waiting = layer
+        else:
+            _multiply(waiting.linear.parameters(), factor)
+            layer.linear.weight /= factor
+            waiting = None
+    return network
+
+
+def _multiply(values: Iterable[Tensor], factor: float) -> None:
+    for value in values:
+        value *= factor
+
+
 def _layer(linear: nn.Module, norm: nn.Module, *tail: nn.Module) -> nn.Module:
     return nn.Sequential(OrderedDict(linear=linear, norm=norm, tail=nn.Sequential(*tail)))
 
@@ -89,9 +126,8 @@ def _initialise(network: Network, generator: torch.Generator) -> Network:
 class VGG:
     """A VGG for 32 x 32 images. The paper says "VGG-like" and no more (App. A.1); what it leaves open is a field here.
 
-    depth: the letter of Simonyan and Zisserman's table. D (13 convolutions) is the smallest for which layer 13, drawn
-    in
-        the paper's Figs 2 and 8, is a convolution.
+    depth: the letter of Simonyan and Zisserman's table, or S, a shallow one of ours. D (13 convolutions) is the
+        smallest for which layer 13, drawn in the paper's Figs 2 and 8, is a convolution.
     width: multiplies every channel count and the head.
     head: width of the two hidden linear layers, 4096 as in the original: Glorot weights of D then have a squared norm
     of
@@ -110,7 +146,7 @@ class VGG:
     def __post_init__(self):
         if self.depth not in DEPTHS:
             raise ValueError(
-                f"unknown depth {self.depth!r}: accepted are {', '.join(DEPTHS)} (the letters of the VGG paper)"
+                f"unknown depth {self.depth!r}: accepted are {', '.join(DEPTHS)} (letters of the VGG paper; S: shallow)"
             )
         if not self.width * 64 >= 1:
             raise ValueError(f"width {self.width!r} leaves no channels: accepted is 1/64 or more")

@@ -15,7 +15,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from bnutils.quantities import QUANTITIES
 
@@ -887,3 +887,89 @@ def one_scale(frame: pd.DataFrame, trials: pd.DataFrame, scale: float) -> Figure
         _hold(ax, every)  # for all scales
     legend(figure)
     return figure
+
+
+# ---- around a minimum ----------------------------------------------------------------------------------------------
+
+
+def loss_curves(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """The loss along one filter-normalized random direction around each network, one line a seed."""
+    ax = ax or plt.gca()
+    rows = frame[(frame.quantity == "loss_around") & (frame.bin.astype(float).abs() < 1e-9)]
+    for (norm, _), line in _ordered(rows).groupby(["norm", "seed"], observed=True):
+        line = line.sort_values("eta")
+        ax.plot(line.eta, line.value, color=COLORS[norm], dashes=DASHES[norm], lw=1.4, label=NAMES[norm])
+    return _finish(ax, rows, "distance, in lengths of each filter", "loss_around")
+
+
+def surface(frame: pd.DataFrame, *, norm: str, ax: Axes | None = None) -> Axes:
+    """The loss over two filter-normalized random directions around the network of the first seed, as contours.
+
+    One scale of colours for all networks, in factors of two; light is low. The cross is the network itself.
+    """
+    ax = ax or plt.gca()
+    rows = frame[(frame.quantity == "loss_around") & (frame.norm == norm) & (frame.seed == frame.seed.min())]
+    ax.set_xlabel("first direction, in lengths of each filter")
+    ax.set_ylabel("second direction")
+    ax.grid(False)
+    if rows.empty:
+        _say(ax, EMPTY)
+        return ax
+    grid = rows.astype({"value": float}).pivot(index="bin", columns="eta", values="value")
+    levels = 2.0 ** np.arange(-4, 6)
+    values = np.clip(grid.to_numpy(), levels[0], levels[-1])
+    where = np.asarray(grid.columns, dtype=float), np.asarray(grid.index, dtype=float)
+    tones = sns.color_palette("mako_r", len(levels) - 1)
+    ax.contourf(*where, values, levels=levels, colors=tones)
+    lines = ax.contour(*where, values, levels=levels[1:-1], colors="white", linewidths=0.6)
+    ax.clabel(lines, fmt="%g", fontsize="x-small", colors="white")
+    ax.plot(0, 0, marker="+", color="black", ms=9)
+    return ax
+
+
+def surface_of(frame: pd.DataFrame, norm: str, words: str) -> Figure:
+    """`surface` of one network with the words for it."""
+    figure, (ax,) = panels([words], height=4.6, width=6)
+    surface(frame, norm=norm, ax=ax)
+    return figure
+
+
+def rescaling(frame: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> Axes:
+    """An eigenvalue against the factor by which weights were multiplied that leave the function as it is.
+
+    One line a seed, both axes logarithmic; in grey, behind the naive one, what falls with the square of the factor.
+    """
+    ax = ax or plt.gca()
+    rows = frame[(frame.quantity == quantity) & frame.eta.notna()]
+    for (norm, _), line in _ordered(rows).groupby(["norm", "seed"], observed=True):
+        line = line.sort_values("eta")
+        style = {"color": COLORS[norm], "dashes": DASHES[norm], "marker": "o", "ms": 3, "lw": 1.2}
+        ax.plot(line.eta, line.value, label=NAMES[norm], **style)
+    ax.set_xscale("log", base=2)
+    _finish(ax, rows, "factor", quantity)
+    if len(rows) and quantity == "eigenvalue":
+        factors = np.array(sorted(rows.eta.unique()), dtype=float)
+        middle = np.exp(np.log(rows[rows.eta == 1].value.astype(float)).mean())
+        ax.plot(factors, middle / factors**2, color="0.6", lw=1, zorder=0, label="1 / factor²")
+    ax.xaxis.set_major_formatter("{x:g}")
+    return ax
+
+
+def against_accuracy(points: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> Axes:
+    """Test accuracy against a measure of sharpness, one point a network: colour its normalizer, shape its depth.
+
+    `points` is that of `claims.minima_points`.
+    """
+    ax = ax or plt.gca()
+    shapes = dict(zip(points.network.unique(), "os^D", strict=False))
+    for (network, norm), some in points.groupby(["network", "norm"]):
+        style = {"color": COLORS[norm], "marker": shapes[network], "ls": "none"}
+        face = COLORS[norm] if shapes[network] == "o" else "white"
+        ax.plot(some[quantity], some.minimum_accuracy, markerfacecolor=face, label=f"{NAMES[norm]}, {network}", **style)
+    ax.set(xlabel=QUANTITIES[quantity].axis, ylabel=QUANTITIES["minimum_accuracy"].axis, xscale="log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    if points.empty:
+        _say(ax, EMPTY)
+    return ax

@@ -11,11 +11,11 @@ from bnutils import data, models, norms, train
 from bnutils.linear import Linear
 
 # The layers that each experiment draws: activations in Figs 1c, 2 and 8, gradients in Fig. 3; none in Fig. 4.
-LAYERS = {"speed": (3, 11), "noise": (2, 9, 13), "shift": (5, 10), "landscape": (), "mistakes": ()}
+LAYERS = {"speed": (3, 11), "noise": (2, 9, 13), "shift": (5, 10), "landscape": (), "mistakes": (), "minima": ()}
 LAYERS["norms"] = (11,)  # Fig. 6
 # All experiments: those of the VGG; the deep linear network's own, the choices that it leaves open, and it with other
-# normalizers; the theorems; the map and the smaller one that a page measures.
-EXPERIMENTS = (*LAYERS, "linear", "choices", "linear_norms", "theorems", "robustness", "robustness_live")
+# normalizers; the theorems; the map and the smaller one that a page measures; the minima of a shallow network.
+EXPERIMENTS = (*LAYERS, "linear", "choices", "linear_norms", "theorems", "robustness", "robustness_live", "shallow")
 # The step lengths of the landscape, in units of the learning rate: the paper's four (read from the points of its Fig.
 # 11), and one below them that is ours and tells a saturated probe from a curved landscape.
 ETAS = (1 / 4, 1 / 2, 1, 2, 4)
@@ -164,11 +164,16 @@ class Setting:
         """The layers whose activations any experiment draws: each run carries them all."""
         return tuple(sorted({layer for experiment in ("speed", "noise") for layer in self.layers(experiment)}))
 
+    @property
+    def shallow(self) -> "Setting":
+        """The same with the shallow network in place of its own."""
+        return replace(self, vgg=replace(self.vgg, depth="S"))
+
     def arms(self, experiment: str) -> list[Arm]:
         """The arms of an experiment.
 
         speed: Fig. 1. noise: Figs 2 and 8, and the dose-response. shift: Fig. 3a. landscape: Figs 4 and 11. mistakes:
-        chapter 5, on the arms of Fig. 1.
+        chapter 5, on the arms of Fig. 1. minima: chapter 9, on those of the landscape.
         """
         if experiment not in LAYERS:
             raise ValueError(f"unknown experiment {experiment!r}: accepted are {', '.join(LAYERS)}")
@@ -177,6 +182,7 @@ class Setting:
             "mistakes": self.lrs,
             "shift": (self.lrs[0], self.slow_lr),
             "landscape": self.lrs[:1],
+            "minima": self.lrs[:1],
         }
         if experiment == "norms":  # Figs 5a, 6 and 12, and normalizers beyond the paper
             return [Arm(norm, self.lrs[0]) for norm in norms.NORMS if not norm.startswith("noisy")]

@@ -37,6 +37,17 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
+def loss(model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor) -> Float[Tensor, ""]:
+    """The loss L(w) on the batch (x, y), in train mode, with one draw of the noise: the function that is trained.
+
+    One forward pass. Leaves parameters, buffers, gradients, mode and random streams as they were.
+    """
+    with untouched(model):
+        model.train()
+        return loss_of(model(x), y)
+
+
+@torch.no_grad()
 def activations(model: nn.Module, x: Tensor, *, layers: Sequence[int]) -> dict[int, Float[Tensor, "samples units"]]:
     """What leaves the normalizer of each layer, before the non-linearity, for the batch x in train mode.
 
@@ -236,18 +247,28 @@ def curvature(model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor) -> Float[Te
 
 
 def top_eigenvalues(
-    model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor, *, count: int, random: torch.Generator
+    model: nn.Module,
+    loss_of: Loss,
+    x: Tensor,
+    y: Tensor,
+    *,
+    count: int,
+    random: torch.Generator,
+    normalized: bool = False,
+    tolerance: float | None = None,
 ) -> Float[Tensor, " count"]:
     """The `count` largest eigenvalues of the loss's Hessian over all weights, descending, signs kept (ours).
 
     lambda_1 is the steepest curvature of any direction: a step of gradient descent is stable on the quadratic below
-    eta = 2 / lambda_1. At the weights, on the batch (x, y), in train mode, with one draw of the noise. By SciPy's
-    Lanczos (eigsh) from a starting vector drawn from `random`, to within sqrt(eps) of the eigenvalue, eps that of the
-    weights' type (3e-4 of it in float32, 1.5e-8 in float64); the same generator, the same numbers. All NaN where the
-    loss or H is not finite, or if 30 restarts do not converge. About 20 to 50 products with H, two to four plain passes
-    each. float64 on the CPU, where Lanczos runs. Raises ValueError for a count that is not between 1 and the number of
-    weights less one. Moves `random`, and leaves parameters, buffers, gradients, mode and all other random streams as
-    they were.
+    eta = 2 / lambda_1. `normalized`: those of D H D with D the `filter_norms`, the Hessian over weights in units of
+    their own filter's length, which no rescaling of filters changes; in units of the loss. At the weights, on the batch
+    (x, y), in train mode, with one draw of the noise. By SciPy's Lanczos (eigsh) from a starting vector drawn from
+    `random`, to within `tolerance` of the eigenvalue, by default sqrt(eps) with eps that of the weights' type (3e-4 in
+    float32, 1.5e-8 in float64); the same generator, the same numbers. All NaN where the loss or H is not finite, or if
+    30 restarts do not converge. About 20 to 50 products with H, ten for one eigenvalue with a tolerance given, two to
+    four plain passes each. float64 on the CPU, where Lanczos runs. Raises ValueError for a count that is not between 1
+    and the number of weights less one. Moves `random`, and leaves parameters, buffers, gradients, mode and all other
+    random streams as they were.
     """
     # Late: processes that never come here are spared 17 MiB.
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
@@ -256,7 +277,12 @@ def top_eigenvalues(
     if not 1 <= count < size:
         raise ValueError(f"count is {count}: this network has {size} weights, accepted are 1 to {size - 1}")
     start = torch.randn(size, generator=random, device=random.device, dtype=torch.float64).cpu()
-    with _hessian(model, loss_of, x, y) as (g, product):
+    scale = _flat(list(filter_norms(model).values())) if normalized else None
+    with _hessian(model, loss_of, x, y) as (g, plain):
+
+        def product(v: Tensor) -> Tensor:
+            return plain(v) if scale is None else scale * plain(scale * v)
+
         # What ARPACK would answer with an error. A dense random vector shows both: it lies in no kernel but that of 0.
         length = torch.linalg.vector_norm(product(start.to(g))).item()
         if length == 0 or not math.isfinite(length):
@@ -270,7 +296,9 @@ def top_eigenvalues(
                 count,
                 which="LA",
                 v0=start.numpy(),
-                tol=torch.finfo(g.dtype).eps ** 0.5,
+                # fewer vectors than SciPy takes by default are enough for a loose tolerance, and fewer products
+                ncv=None if tolerance is None else min(size, max(2 * count + 1, 10)),
+                tol=torch.finfo(g.dtype).eps ** 0.5 if tolerance is None else tolerance,
                 maxiter=30,
                 return_eigenvectors=False,
                 rng=random.initial_seed(),  # where Lanczos meets an invariant subspace, it draws another vector
@@ -278,6 +306,103 @@ def top_eigenvalues(
         except ArpackNoConvergence:
             return torch.full((count,), math.nan, dtype=torch.float64)
     return torch.from_numpy(found).sort(descending=True).values
+
+
+def filter_norms(model: nn.Module) -> dict[str, Tensor]:
+    """For every weight the length of the filter that it belongs to, in the shape of its parameter.
+
+    A filter is all that goes into one unit: a row of a matrix, the kernel of one output channel (Li et al. 2018; the
+    filter-wise operator of Kwon et al. 2021). Of biases, gammas and betas, which belong to no filter, it is the
+    absolute value: where a unit is rescaled they are rescaled with it or not at all, so that what is measured in these
+    units stays. Leaves everything as it was.
+    """
+    return {
+        name: (
+            value.flatten(1).norm(dim=1).view(-1, *[1] * (value.dim() - 1)).expand_as(value)
+            if value.dim() > 1
+            else value.abs()
+        )
+        for name, value in ((name, parameter.detach()) for name, parameter in model.named_parameters())
+    }
+
+
+def sharpness(
+    model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor, *, radius: float, adaptive: bool = False, ascents: int = 4
+) -> Float[Tensor, ""]:
+    """How far the loss rises within a ball: max of L(w + e) - L(w) over ||e|| <= radius (Keskar 2017, Foret 2021).
+
+    `adaptive`: over ||T^-1 e|| <= radius with T = diag(`filter_norms`), a ball in relative lengths that no rescaling of
+    filters changes (Kwon et al. 2021). The maximum is sought, not guaranteed: `ascents` steps of gradient ascent over
+    u = T^-1 e, each as long as the radius and brought back into the ball, and the highest loss met; the first goes to
+    where sharpness-aware minimization would. On the batch (x, y), in train mode, with one draw of the noise, in units
+    of the loss. Infinite where a loss met is not finite, 0 where the gradient vanishes. One forward and backward pass
+    for each ascent and a forward one. Leaves parameters, buffers, gradients, mode and random streams as they were.
+    """
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    scales = filter_norms(model) if adaptive else {name: torch.ones_like(value) for name, value in weights.items()}
+    moved = {name: torch.zeros_like(value) for name, value in weights.items()}
+    losses = []
+    with untouched(model), torch.no_grad():
+        model.train()
+        for _ in range(ascents):
+            point = {name: (weights[name] + scales[name] * moved[name]).requires_grad_() for name in weights}
+            with torch.enable_grad():
+                loss = loss_of(functional_call(model, point, (x,)), y)
+                found = torch.autograd.grad(loss, list(point.values()))
+            losses.append(loss.detach())
+            gradient = {name: scales[name] * each for name, each in zip(weights, found, strict=True)}
+            length = _norm(list(gradient.values())).clamp_min(torch.finfo(loss.dtype).tiny)
+            for name, each in gradient.items():
+                moved[name] += each * (radius / length)
+            out = (_norm(list(moved.values())) / radius).clamp_min(1)
+            for each in moved.values():
+                each /= out
+        point = {name: weights[name] + scales[name] * moved[name] for name in weights}
+        losses.append(loss_of(functional_call(model, point, (x,)), y))
+    return (torch.stack(losses).max() - losses[0]).nan_to_num(math.inf, math.inf)
+
+
+def around(
+    model: nn.Module,
+    loss_of: Loss,
+    x: Tensor,
+    y: Tensor,
+    *,
+    first: Sequence[float],
+    second: Sequence[float],
+    random: torch.Generator,
+) -> Float[Tensor, "second first"]:
+    """The loss L(w + a d + b d') for each a of `first` and b of `second`: a surface, or a curve where second is (0,).
+
+    d and d' are filter-normalized random directions (Li et al. 2018): Gaussian, each filter as long as the network's
+    own (`filter_norms`), and zero for biases, gammas and betas. At 1 a filter has moved as far as it is long. On the
+    batch (x, y), in train mode, whose statistics are computed anew at every point, with one draw of the noise. Infinite
+    where the loss is not finite. One forward pass for each point. The same generator, the same directions, d whatever
+    `second` is. Moves `random`, and leaves parameters, buffers, gradients, mode and all other random streams as they
+    were.
+    """
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    norms_of = filter_norms(model)
+    d, other = (
+        {name: _direction(value, norms_of[name], random) for name, value in weights.items() if value.dim() > 1}
+        for _ in range(2)
+    )
+    point = {name: value.clone() for name, value in weights.items()}
+    losses = []
+    with untouched(model), torch.no_grad():
+        model.train()
+        for b in second:
+            for a in first:
+                for name in d:
+                    point[name].copy_(weights[name]).add_(d[name], alpha=a).add_(other[name], alpha=b)
+                losses.append(loss_of(functional_call(model, point, (x,)), y))
+    return torch.stack(losses).nan_to_num(math.inf, math.inf).view(len(second), len(first))
+
+
+def _direction(value: Tensor, length: Tensor, random: torch.Generator) -> Tensor:
+    """A Gaussian direction whose filters are as long as those of `value`."""
+    drawn = torch.randn(value.shape, generator=random, device=value.device, dtype=value.dtype)
+    return drawn * (length / drawn.flatten(1).norm(dim=1).view(-1, *[1] * (value.dim() - 1)))
 
 
 class Shift(NamedTuple):

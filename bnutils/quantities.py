@@ -6,6 +6,11 @@ measured under the old meaning is never read as one of the new.
 
 from dataclasses import dataclass
 
+# The training loss, in nats, at which the surroundings of networks are compared: between half of it and it. Low enough
+# that a network classifies, and reached by both networks of preset quick. Here, since what measures and what judges
+# both know it.
+LEVEL = 0.2
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -85,6 +90,18 @@ QUANTITIES: dict[str, Quantity] = {
     "wrong_content": Quantity("", "relative change of the batch, shared noise", "", "chapter 5"),
     "wrong_deviation": Quantity("", "standard deviation before the normalizer", "", "chapter 5"),
     "wrong_step": Quantity("", "Adam's first step", r"lr $\|g\|$", "chapter 5", scale="log"),
+    # Chapter 9: around one network, once in its training, at a loss that all networks have in common.
+    "minimum_loss": Quantity(r"$\mathcal{L}(\theta)$", "training loss where it is compared", "nats per image", "ours"),
+    "minimum_accuracy": Quantity("", "test accuracy where it is compared", "", "ours"),
+    "eigenvalue": Quantity(r"$\lambda_1(H)$", "top Hessian eigenvalue", "", "Keskar et al. 2017, naive", scale="log"),
+    "eigenvalue_normalized": Quantity(
+        r"$\lambda_1(DHD)$", "filter-normalized eigenvalue", "", "ours, after Li et al. 2018", scale="log"
+    ),
+    "sharpness": Quantity("", "rise of the loss in a ball", "nats per image", "Foret et al. 2021, naive", scale="log"),
+    "sharpness_adaptive": Quantity(
+        "", "rise of the loss in a relative ball", "nats per image", "Kwon et al. 2021", scale="log"
+    ),
+    "loss_around": Quantity(r"$\mathcal{L}(\theta+a\,d+b\,d^{\prime})$", "loss", "", "Li et al. 2018", scale="log"),
     # Chapter 8
     "end_accuracy": Quantity("", "training accuracy, last fifth", "", "ours"),
     "layer_signal_norm": Quantity(r"$\|\partial\mathcal{L}/\partial a_i\|$", "length", "", "chapter 8", scale="log"),

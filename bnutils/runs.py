@@ -31,15 +31,17 @@ from torch import Tensor, nn
 
 from bnutils import data, folklore, linear, norms, probes, seeds, theory
 from bnutils.linear import Linear
-from bnutils.models import smoothed
+from bnutils.models import rescaled, smoothed
 from bnutils.presets import ETAS, LAYERS, PRESETS, Arm, Map, Setting
-from bnutils.quantities import QUANTITIES
+from bnutils.quantities import LEVEL, QUANTITIES
 from bnutils.train import Probe, Row, Schedule, accuracy, collect, progress, train
 
 LOSS = nn.functional.cross_entropy  # the mean over the batch, as `train` trains it
 
 # The one schema. `bin` is the centre of a histogram's bin, `dose` the strength of the noise and `scale` the factor on
-# the initial weights where it is varied: the design's columns and these, since figures draw against all of them.
+# the initial weights where it is varied: the design's columns and these, since figures draw against all of them. Of
+# what is measured around a minimum, `eta` is how far along the first direction and `bin` along the second, and of its
+# eigenvalues, by what its weights were multiplied.
 COLUMNS = ["arm", "norm", "lr", "dose", "scale", "seed", "step", "layer", "eta", "bin", "quantity", "value"]
 # A centred mean over this many logged steps takes the noise of a single batch's accuracy (k/128) out: ours, logged at
 # every step, and the paper's, logged at every hundredth.
@@ -73,6 +75,10 @@ BANDS = {
 # Step lengths of the fine grid, in units of the learning rate, and how sharp the kinkless copy is.
 FINE = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 4.0)
 SHARPNESS = 10.0
+# Radii of the balls in which sharpness is sought, and whether they are relative to the filters.
+BALLS = {"sharpness": (0.05, False), "sharpness_adaptive": (0.5, True)}
+# The surface around a network has so many points on each side of it, along its first and its second direction.
+HALVES = (7, 5)
 # The figures of v3 that can be asked for, with the interval in steps at which the paper logged them.
 PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100, "8": 100, "10": 50}
 PAPER_FIGURES |= {"5a": 100, "5b": 50, "12": 100, "13": 50}
@@ -185,6 +191,17 @@ class Run(Record):
         images = _images(self.setting.dataset, self.setting.device)
         looks = sum((steps // every + 1) * probe.passes for every, probe in self.probes(images))
         return _step_seconds(self) * (steps + looks)
+
+
+class ShallowRun(Run):
+    """A run of the shallow network of chapter 9: it is measured for that chapter and for no other."""
+
+    carries = ()
+
+    @property
+    def kinds(self) -> list[type["RunProbe"]]:
+        """The probes that it carries."""
+        return [RescaledMinimaProbe]
 
 
 @dataclass(frozen=True)
@@ -669,12 +686,85 @@ class TheoremProbe(RunProbe):
         return theory.same_outputs(own, loss)
 
 
+class MinimaProbe(RunProbe):
+    """Rows about the surroundings of one network: once in a run, at the first look at which its loss is that at which
+    networks are compared, or at the last look where that never comes.
+
+    The loss is that of the trained function (train mode) on a fixed batch of training images, the same for all arms of
+    a seed; everything is measured on these images. Compared is between half of `LEVEL` and it: a lower end too, for a
+    loss that jumps must not be called equal to one that does not. `minimum_accuracy` is that of the test images there.
+    Radii are those with which Foret et al. (2021) and Kwon et al. (2021) train CIFAR-10. A curve along one random
+    direction for every seed, a surface over two for seed 0.
+    """
+
+    every = "probe_every"
+    passes = 3
+    measures = (
+        *("minimum_loss", "minimum_accuracy", "eigenvalue", "eigenvalue_normalized"),
+        *("sharpness", "sharpness_adaptive", "loss_around"),
+    )
+    factors: tuple[float, ...] = (1.0,)
+
+    def __init__(self, run: Run, images: data.Images):
+        super().__init__(run, images)
+        order = torch.randperm(len(images.train_x), generator=seeds.generator(run.seed, "fixed images"))
+        drawn = order[: run.setting.batch].to(images.train_x.device)
+        self.fixed = images.train_x[drawn], images.train_y[drawn]
+        self.test = images.test_x, images.test_y
+        schedule = run.setting.schedule
+        self.looks_left = -(-schedule.steps // schedule.probe_every)
+        self.done = False
+
+    def __call__(self, model: nn.Module, _x: Tensor, _y: Tensor) -> Iterator[Row]:
+        self.looks_left -= 1
+        if self.done:
+            return
+        loss = probes.loss(model, LOSS, *self.fixed)
+        if not LEVEL / 2 <= loss <= LEVEL and self.looks_left >= 0:
+            return
+        self.done = True
+        yield Row("minimum_loss", loss)
+        with probes.untouched(model):
+            yield Row("minimum_accuracy", accuracy(model, *self.test))
+        yield from self.eigenvalues(model)
+        for name, (radius, adaptive) in BALLS.items():
+            look = probes.sharpness(model, LOSS, *self.fixed, radius=radius, adaptive=adaptive)
+            yield Row(name, look)
+        across, up = (torch.arange(-half, half + 1, dtype=torch.float64) / half for half in HALVES)
+        up = up if self.seed == 0 else torch.zeros(1, dtype=torch.float64)
+        generator = seeds.generator(self.seed, "surface", device=loss.device)
+        losses = probes.around(model, LOSS, *self.fixed, first=across.tolist(), second=up.tolist(), random=generator)
+        yield Row("loss_around", losses.flatten(), eta=across.repeat(len(up)), bin=up.repeat_interleave(len(across)))
+
+    def eigenvalues(self, model: nn.Module) -> Iterator[Row]:
+        """The top eigenvalue, naive and filter-normalized, of the network and of its rescaled copies."""
+        for name, normalized in {"eigenvalue": False, "eigenvalue_normalized": True}.items():
+            found = []
+            for factor in self.factors:
+                copied = rescaled(model, factor=factor)
+                random = seeds.generator(self.seed, "lanczos")
+                found.append(
+                    probes.top_eigenvalues(
+                        copied, LOSS, *self.fixed, count=1, random=random, normalized=normalized, tolerance=0.01
+                    )
+                )
+            yield Row(name, torch.cat(found), eta=torch.tensor(self.factors, dtype=torch.float64))
+
+
+class RescaledMinimaProbe(MinimaProbe):
+    """`MinimaProbe`, with the eigenvalues also of networks with rescaled weights that compute the same function."""
+
+    passes = 8
+    factors = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
 # What the arms of an experiment carry, beside the activations that every run carries. An arm of several carries all.
 CARRIED: dict[str, tuple[type[RunProbe], ...]] = {
     "shift": (GradientProbe,),
     "landscape": (GradientProbe, StepLengthProbe, MistakeProbe, TermProbe, TheoremProbe),
 }
 CARRIED["norms"] = (GradientProbe,)
+CARRIED["minima"] = (MinimaProbe,)
 
 
 def build(setting: Setting, arm: Arm, seed: int, images: data.Images) -> nn.Module:
@@ -867,6 +957,16 @@ def robustness_live(setting: Setting) -> pd.DataFrame:
     return experiment(setting, "robustness_live")
 
 
+def minima(setting: Setting) -> pd.DataFrame:
+    """Chapter 9: what lies around networks of equal training loss: curvature, sharpness, the loss along directions."""
+    return experiment(setting, "minima")
+
+
+def shallow_minima(setting: Setting) -> pd.DataFrame:
+    """The same for a shallow network, with curvature also after rescaling its weights."""
+    return experiment(setting, "shallow")
+
+
 def experiment(setting: Setting, name: str, *, limit: bool = True) -> pd.DataFrame:
     """All runs of an experiment: kept ones are read, missing ones measured, in one frame of `COLUMNS`.
 
@@ -975,6 +1075,9 @@ def _wanted(setting: Setting, name: str) -> list[Record]:
     if name == "theorems":
         return [*_wanted(setting, "landscape"), RandomLayers(setting.seeds, preset)]
     fingerprint = _images(setting.dataset, setting.device).fingerprint
+    if name == "shallow":
+        arms = setting.arms("minima")
+        return [ShallowRun(setting.shallow, arm, seed, fingerprint) for seed in setting.seeds for arm in arms]
     if name in ("robustness", "robustness_live"):
         grid = setting.map if name == "robustness" else setting.map.live
         each = product(grid.norms, grid.seeds, grid.scales)
@@ -1107,6 +1210,8 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
             del fixed[where]["activations probed every"]
         if name in ("shift", "landscape", "mistakes", "norms"):
             fixed[where]["gradients probed every"] = f"{each.schedule.gradient_every} steps"
+        if name == "minima":
+            fixed[where]["compared at a training loss of"] = f"{LEVEL / 2:g} to {LEVEL:g} nats"
         if not each.layers(name):
             del fixed[where]["layers drawn"]
     missing = [run for run in _wanted(setting, name) if not run.exists]

@@ -280,7 +280,27 @@ CRITERIA = {
     "robust_init": (lambda v: frame(charted("none", 7, 1), charted("batch", 7, 1 + v)), [2, 4], [0]),
     "gradients_by_layer": (lambda v: frame(sloping("none", v), sloping("batch", -0.1)), [0.11, -0.11], [0.09, -0.09]),
     **{name: (apart, [0.0, 5e-10], [2e-9, 0.5]) for name in THEOREMS},
+    "flat_minima": (lambda v: minima(v), [1.1], [0.9]),
+    "shallow_not_flatter": (lambda v: minima(v), [0.9], [1.1]),
 }
+
+
+def minima(v, *, loss=(0.11, 0.19), seeds=3):
+    """Around Standard v times as sharp as around BatchNorm, at these training losses of the two."""
+    at = {
+        "minimum_loss": (*loss, [np.nan]),
+        "eigenvalue_normalized": (v, 1.0, [0.25, 1.0]),
+        "sharpness_adaptive": (v, 1.0, [np.nan]),
+    }
+    return frame(
+        [
+            rows(norm, 0.1, [value * (1 if eta != 0.25 else 50)], quantity=name, seed=seed).assign(eta=eta)
+            for name, (none, batch, etas) in at.items()
+            for norm, value in (("none", none), ("batch", batch))
+            for seed in range(seeds)
+            for eta in etas
+        ]
+    )
 
 
 def by_each_lp(both):
@@ -323,6 +343,29 @@ def test_the_criterion_decides(name):
     setting = presets.PRESETS[claims.CLAIMS[name].scales[0]]
     for word, values in (("reproduced", satisfying), ("not reproduced", refuting)):
         assert [claims.judge(name, make(value), setting=setting).word for value in values] == [word] * len(values)
+
+
+@pytest.mark.parametrize("loss", [(0.21, 0.15), (0.15, 0.09)])
+def test_minima_at_another_loss_are_not_compared(loss):
+    assert claims.judge("flat_minima", minima(1.1, loss=loss), setting=QUICK).word == "inconclusive"
+    table = claims.flatness({"deep": minima(1.1, loss=loss)}, claims.FLATNESS, lr=0.1)
+    assert list(table.flatter) == ["open", "open"] and list(table.measure) == list(claims.FLATNESS.values())
+
+
+def test_flatness_is_a_ratio_of_pairs():
+    table = claims.flatness({"deep": minima(4.0)}, claims.FLATNESS | {"sharpness": "none measured"}, lr=0.1)
+    assert list(table.flatter) == ["BatchNorm", "BatchNorm", "open"]
+    assert list(claims.flatness({"deep": minima(0.5)}, claims.FLATNESS, lr=0.1).flatter) == ["Standard", "Standard"]
+    np.testing.assert_allclose(table[["none", "batch", "ratio", "low", "high"]].to_numpy()[:2], [[4, 1, 4, 4, 4]] * 2)
+    points = claims.minima_points({"deep": minima(4.0), "other": minima(4.0, loss=(0.21, 0.15))}, lr=0.1)
+    assert list(zip(points.network, points.norm, strict=True)) == [
+        *[("deep", "none")] * 3,
+        *[("deep", "batch")] * 3,
+        *[("other", "batch")] * 3,
+    ]
+    assert list(points.eigenvalue_normalized) == [4] * 3 + [1] * 6
+    quarter = claims.around_minimum(minima(4.0), "eigenvalue_normalized", "none", 0.1, factor=0.25)
+    assert list(quarter) == [200] * 3
 
 
 @pytest.mark.parametrize("name", claims.CLAIMS)

@@ -118,7 +118,7 @@ def test_smoothed_network_has_no_kinks_and_tends_to_the_one_given():
 
 
 def test_unknown_depth_and_width_are_named():
-    with pytest.raises(ValueError, match=r"^unknown depth 'C': accepted are A, B, D, E .*$"):
+    with pytest.raises(ValueError, match=r"^unknown depth 'C': accepted are A, B, D, E, S .*$"):
         models.VGG(depth="C")
     with pytest.raises(ValueError, match=r"^width 0.0 leaves no channels: accepted is 1/64 or more$"):
         models.VGG(width=0.0)

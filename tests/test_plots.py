@@ -47,6 +47,24 @@ def mistaken():
     ]
 
 
+def around():
+    """What chapter 9 measures around both networks at two seeds: bowls, and eigenvalues of rescaled copies."""
+    found = []
+    for norm, seed in [(norm, seed) for norm in PAIR for seed in range(2)]:
+        grid = [(x, y) for y in ((-1.0, 0.0, 1.0) if seed == 0 else (0.0,)) for x in (-1.0, 0.0, 1.0)]
+        values = {"minimum_loss": 0.15, "minimum_accuracy": 0.9 + seed / 100, "sharpness": 0.1, "sharpness_adaptive": 2}
+        for name, value in values.items():
+            found.append(rows(norm, 0.1, [value], quantity=name, seed=seed))
+        for factor in (0.5, 1.0, 2.0):
+            for name in ("eigenvalue", "eigenvalue_normalized"):
+                each = rows(norm, 0.1, [9.0 / factor], quantity=name, seed=seed)
+                found.append(each.assign(eta=factor))
+        for x, y in grid:
+            each = rows(norm, 0.1, [0.15 + x * x + y * y], quantity="loss_around", seed=seed)
+            found.append(each.assign(eta=x, bin=y))
+    return found
+
+
 @pytest.fixture(scope="module")
 def measured():
     """Three seeds of every arm of the noise experiment and of the paper's Fig. 1, one of which diverges."""
@@ -61,7 +79,7 @@ def measured():
         each["arm"] += "" if np.isnan(dose) else f" x{dose:g}"
     shapes = [each for norm in PAIR for layer in LAYERS for each in densities(norm, layer, 0, 10, 20, 30)]
     moved = [rows(norm, 0.1, [0.0, 0.3, 0.1], quantity="mean", layer=layer) for norm in PAIR for layer in LAYERS]
-    return runs.with_derived(frame(accuracies, shapes, moved, mistaken()))
+    return runs.with_derived(frame(accuracies, shapes, moved, mistaken(), around()))
 
 
 def dash(line):
@@ -88,6 +106,14 @@ DRAWINGS = {
     "undivided": lambda f: plots.undivided(f, step=0),
     "several_models": plots.several_models,
     "mistaken_at": lambda f: plots.mistaken_at(claims.mistakes(f, lr=0.1, step=0), 0),
+    "loss_curves": lambda f: plots.loss_curves(f).figure,
+    "surface_of": lambda f: plots.surface_of(f, "batch", "BatchNorm"),
+    "rescaling": lambda f: plots.rescaling(f, "eigenvalue").figure,
+    "against_accuracy": lambda f: (
+        plots.against_accuracy(
+            claims.minima_points({"deep": f, "shallow": f[f.seed == 0]}, lr=0.1), "sharpness_adaptive"
+        ).figure
+    ),
     "one_dose": lambda f: plots.one_dose(runs.at_dose(f, 1.0), 1.0),
 }
 DRAWINGS |= {
@@ -338,6 +364,23 @@ def test_a_folder_of_images_is_called_by_its_name(tmp_path, monkeypatch):
         figure, (ours, theirs) = plots.beside_paper(replace(presets.PRESETS["quick"], dataset=dataset))
         assert words(figure)[0].startswith("ours: cifar10-mine,")
         assert not ours.get_shared_x_axes().joined(ours, theirs)
+
+
+def test_every_seed_has_a_curve_and_the_network_a_point(measured):
+    ax = plots.loss_curves(measured)
+    assert len(ax.lines) == 4 and all(list(line.get_xdata()) == [-1, 0, 1] for line in ax.lines)
+    points = claims.minima_points({"deep": measured, "shallow": measured[measured.seed == 0]}, lr=0.1)
+    ax = plots.against_accuracy(points, "eigenvalue", ax=plt.figure().subplots())
+    assert sorted(len(line.get_xdata()) for line in ax.lines) == [1, 1, 2, 2]
+    assert {(line.get_color(), line.get_marker()) for line in ax.lines} == {
+        (plots.COLORS[norm], marker) for norm in PAIR for marker in "os"
+    }
+
+
+def test_only_the_naive_eigenvalue_is_expected_to_fall(measured):
+    for quantity, words in (("eigenvalue", ["1 / factor²"]), ("eigenvalue_normalized", [])):
+        lines = plots.rescaling(measured, quantity, ax=plt.figure().subplots()).lines
+        assert [line.get_label() for line in lines if line.get_label() not in ("Standard", "BatchNorm")] == words
 
 
 def test_small_multiples_share_their_y_axis_and_name_it_once():
