@@ -618,8 +618,11 @@ def one_norm(frame: pd.DataFrame, norm: str, *, layer: int) -> Figure:
     return figure
 
 
+MARKERS = dict(zip(NAMES, "os*Xv^<DPph>", strict=True))
+
+
 def scatter(table: pd.DataFrame, measure: str, *, words: str, ax: Axes | None = None) -> Axes:
-    """Speed against smoothness, a point for each normalizer with its name: mean over seeds, bars are their range.
+    """Speed against smoothness, a point for each normalizer: mean over seeds, bars are their range.
 
     `table` is that of `claims.smooth_and_fast`.
     """
@@ -629,8 +632,8 @@ def scatter(table: pd.DataFrame, measure: str, *, words: str, ax: Axes | None = 
         x, y = row[measure], row.speed
         ax.hlines(y, row[f"{measure}_low"], row[f"{measure}_high"], color=COLORS[row.norm], lw=0.8)
         ax.vlines(x, row.speed_low, row.speed_high, color=COLORS[row.norm], lw=0.8)
-        ax.plot(x, y, "o", color=COLORS[row.norm])
-        ax.annotate(NAMES[row.norm], (x, y), xytext=(4, 4), textcoords="offset points", fontsize="x-small")
+        style = {"color": COLORS[row.norm], "marker": MARKERS[row.norm], "markeredgecolor": "white", "ls": "none"}
+        ax.plot(x, y, ms=9, label=NAMES[row.norm], **style)
     if known.empty:
         _say(ax, EMPTY)
     ax.set_xscale("log")

@@ -178,7 +178,7 @@ def test_axes_take_their_words_from_the_registry(quantity, measured):
 
 
 def test_every_normalizer_has_words_a_colour_and_a_dash_of_its_own():
-    for table in (plots.NAMES, plots.COLORS, plots.DASHES):
+    for table in (plots.NAMES, plots.COLORS, plots.DASHES, plots.MARKERS):
         assert list(table) == list(norms.NORMS) and len(set(table.values())) == len(table)
 
 
@@ -401,11 +401,11 @@ def test_the_papers_edges_lie_over_ours_in_black():
         assert [line.get_color() for line in ax.lines].count("black") == count
 
 
-def test_a_point_of_the_scatter_has_its_name_and_its_range():
+def test_a_point_of_the_scatter_has_its_words_and_its_range():
     table = pd.DataFrame({"norm": ["none", "rms"], "speed": [0.5, 0.7], "speed_low": [0.4, 0.6], "speed_high": 0.8})
     table = table.assign(beta=[1.0, np.nan], beta_low=0.5, beta_high=2.0)
     ax = plots.scatter(table, "beta", words="largest beta")
-    assert [text.get_text() for text in ax.texts] == ["Standard"] and ax.get_xlabel() == "largest beta"
+    assert ax.get_legend_handles_labels()[1] == ["Standard"] and ax.get_xlabel() == "largest beta"
     (wide, tall), (point,) = [each.get_paths()[0].vertices for each in ax.collections], ax.lines
     assert wide.tolist() == [[0.5, 0.5], [2, 0.5]] and tall.tolist() == [[1, 0.4], [1, 0.8]]
     assert (point.get_xdata()[0], point.get_ydata()[0]) == (1, 0.5)
