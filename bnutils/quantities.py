@@ -91,8 +91,10 @@ QUANTITIES: dict[str, Quantity] = {
     "wrong_deviation": Quantity("", "standard deviation before the normalizer", "", "chapter 5"),
     "wrong_step": Quantity("", "Adam's first step", r"lr $\|g\|$", "chapter 5", scale="log"),
     # Chapter 9: around one network, once in its training, at a loss that all networks have in common.
-    "minimum_loss": Quantity(r"$\mathcal{L}(\theta)$", "training loss where it is compared", "nats per image", "ours"),
-    "minimum_accuracy": Quantity("", "test accuracy where it is compared", "", "ours"),
+    "minimum_loss": Quantity(
+        r"$\mathcal{L}(\theta)$", "training loss at which networks are compared", "nats per image", "ours"
+    ),
+    "minimum_accuracy": Quantity("", "test accuracy at that loss", "", "ours"),
     "eigenvalue": Quantity(r"$\lambda_1(H)$", "top Hessian eigenvalue", "", "Keskar et al. 2017, naive", scale="log"),
     "eigenvalue_normalized": Quantity(
         r"$\lambda_1(DHD)$", "filter-normalized eigenvalue", "", "ours, after Li et al. 2018", scale="log"
