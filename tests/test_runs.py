@@ -168,10 +168,10 @@ def test_a_killed_process_leaves_whole_runs_and_no_workers(cache):
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert workers and not alive
     kept = list(cache.glob("*.parquet"))
-    assert 0 < len(kept) < 24 and all(len(runs.load(path)) for path in kept)
+    assert 0 < len(kept) < 25 and all(len(runs.load(path)) for path in kept)
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     measured = sum(int(count) for count in re.findall(r"(\d+) measured now", out))
-    assert measured == 24 - len(kept) and len(list(cache.glob("*.parquet"))) == 24
+    assert measured == 25 - len(kept) and len(list(cache.glob("*.parquet"))) == 25
 
 
 def test_a_costly_setting_says_what_is_missing_and_goes_on(cache, capsys):
@@ -250,7 +250,7 @@ def test_step_length_rows_tell_the_causes_apart(setting, images):
 
 
 def test_a_run_carries_what_its_experiments_ask(setting, images):
-    arms = {"batch 0.1": 4, "none 0.01": 2, "batch 0.5": 1, "noisy 0.1": 1}
+    arms = {"batch 0.1": 6, "none 0.01": 2, "batch 0.5": 1, "noisy 0.1": 1}
     for name, count in arms.items():
         norm, lr = name.split()
         run = one(setting, images, presets.Arm(norm, float(lr), float(norm == "noisy")))
