@@ -175,7 +175,9 @@ class Run(Record):
         what = asdict(self.setting) | {"arm": asdict(self.arm), "seed": self.seed, "data": self.fingerprint}
         for name in ("preset", "dataset", "device", "minutes", "seeds", "lrs", "slow_lr", "doses", "linear", "map"):
             del what[name]
-        return self.key_of(what | {"probed": self.setting.probed, "carries": self.carries})
+        return self.key_of(
+            what | {"probed": self.setting.probed, "probes": sorted(kind.__name__ for kind in self.kinds)}
+        )
 
     def probes(self, images: data.Images) -> list[tuple[int, Probe]]:
         """What is measured during training, each with every how many steps."""

@@ -273,7 +273,7 @@ def test_step_length_rows_tell_the_causes_apart(setting, images):
 
 
 def test_a_run_carries_what_its_experiments_ask(setting, images):
-    arms = {"batch 0.1": 5, "none 0.01": 2, "batch 0.5": 1, "noisy 0.1": 1}
+    arms = {"batch 0.1": 7, "none 0.01": 2, "batch 0.5": 1, "noisy 0.1": 1}
     for name, count in arms.items():
         norm, lr = name.split()
         run = one(setting, images, presets.Arm(norm, float(lr), float(norm == "noisy")))
