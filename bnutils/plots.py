@@ -766,7 +766,7 @@ def maps(trials: pd.DataFrame) -> np.ndarray:
                 tone = "white" if mean[row, column] < 0.5 else "black"
                 words = f"\N{MULTIPLICATION SIGN}{count:.0f}"
                 ax.text(column + 0.5, row + 0.5, words, color=tone, ha="center", va="center", fontsize="small")
-        ax.set_xticks(np.arange(len(lrs)) + 0.5, [f"{lr:g}" for lr in lrs])
+        ax.set_xticks(np.arange(len(lrs)) + 0.5, [f"{lr:g}" for lr in lrs], fontsize="x-small")
         ax.set_yticks(np.arange(len(scales)) + 0.5, [f"{scale:g}" for scale in scales])
         ax.grid(False)
         ax.set_xlabel("learning rate")
