@@ -73,7 +73,7 @@ BANDS = {
     "beta_max": ("beta", "max"),
 }
 # Step lengths of the fine grid, in units of the learning rate, and how sharp the kinkless copy is.
-FINE = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 4.0)
+FINE = (1e-6, 1e-4, 1e-2, 0.1, 1.0, 4.0)
 SHARPNESS = 10.0
 # Radii of the balls in which sharpness is sought, and whether they are relative to the filters.
 BALLS = {"sharpness": (0.05, False), "sharpness_adaptive": (0.5, True)}
@@ -100,10 +100,12 @@ RESULTS = Path(__file__).parents[1] / "book" / "results"
 class Record:
     """What is measured in one go and kept in one file, under a key of all that can change a value.
 
-    measures: the quantities that it holds.
+    measures: the quantities that it holds. passes: about how many passes forward and backward it takes, where records
+    of one experiment differ in that.
     """
 
     measures: tuple[str, ...]
+    passes: float = 0.0
 
     def key_of(self, what: dict) -> str:
         """16 hex digits over what it is and the versions of its quantities."""
@@ -170,6 +172,13 @@ class Run(Record):
         return tuple(dict.fromkeys([*logged, *(name for kind in self.kinds for name in kind.measures)]))
 
     @property
+    def passes(self) -> float:
+        """Those of training, and what its probes cost."""
+        schedule = self.setting.schedule
+        looks = ((schedule.steps // getattr(schedule, kind.every) + 1) * kind.passes for kind in self.kinds)
+        return schedule.steps + sum(looks)
+
+    @property
     def key(self) -> str:
         """What tells this run from every other."""
         what = asdict(self.setting) | {"arm": asdict(self.arm), "seed": self.seed, "data": self.fingerprint}
@@ -189,10 +198,7 @@ class Run(Record):
 
     def seconds(self) -> float:
         """About how long it takes on this device."""
-        steps = self.setting.schedule.steps
-        images = _images(self.setting.dataset, self.setting.device)
-        looks = sum((steps // every + 1) * probe.passes for every, probe in self.probes(images))
-        return _step_seconds(self) * (steps + looks)
+        return _step_seconds(self) * self.passes
 
 
 class ShallowRun(Run):
@@ -502,9 +508,9 @@ class GradientProbe(RunProbe):
     """
 
     every = "gradient_every"
-    passes = 14
+    passes = 9
     measures = (
-        *("loss_along", "gradient_distance", "gradient_cosine", "beta", "gradient_norm", "curvature"),
+        *("loss_along", "gradient_distance", "gradient_cosine", "beta", "gradient_norm"),
         *("layer_gradient_norm", "shift_l2", "shift_cosine", "shift_relative"),
     )
 
@@ -521,7 +527,6 @@ class GradientProbe(RunProbe):
         yield Row("gradient_cosine", look.cosines, eta=etas)
         yield Row("beta", look.betas, eta=etas)
         yield Row("gradient_norm", look.gradient_norm)
-        yield Row("curvature", probes.curvature(model, LOSS, x, y))
         for layer, norm in probes.gradient_norms(model, LOSS, x, y).items():
             yield Row("layer_gradient_norm", norm, layer=layer)
         for layer, shift in probes.covariate_shift(model, LOSS, x, y, lr=self.lr, layers=self.layers).items():
@@ -530,12 +535,15 @@ class GradientProbe(RunProbe):
 
 
 class StepLengthProbe(RunProbe):
-    """Rows about beta as a function of eta: on a fine grid, also in float64 and without kinks; and along a random
-    direction as long as the gradient."""
+    """Rows about beta as a function of eta: on a fine grid, also in float64 and without kinks; along a random direction
+    as long as the gradient; and the curvature along the gradient."""
 
     every = "landmark_every"
-    passes = 130
-    measures = ("beta_float32", "beta_float64", "beta_smooth", "random_loss_along", "random_distance", "random_beta")
+    passes = 100
+    measures = (
+        *("beta_float32", "beta_float64", "beta_smooth", "curvature"),
+        *("random_loss_along", "random_distance", "random_beta"),
+    )
 
     def __init__(self, run: Run, images: data.Images):
         super().__init__(run, images)
@@ -549,6 +557,7 @@ class StepLengthProbe(RunProbe):
             xs = x if network is model else x.double()
             betas = probes.along(network, LOSS, xs, y, etas=fine).betas
             yield Row(name, betas, eta=torch.tensor(fine, dtype=torch.float64))
+        yield Row("curvature", probes.curvature(model, LOSS, x, y))
         generator = seeds.generator(self.seed, "direction", self.looks, device=x.device)
         self.looks += 1
         etas = [eta * self.lr for eta in ETAS]
@@ -1020,7 +1029,8 @@ def measure(missing: list[Record]) -> None:
     failed = None
     device = missing[0].setting.device if isinstance(missing[0], Run | MapRun) else "cpu"
     with _executor(device) as executor, progress((), total=len(missing), unit="run") as bar:
-        for future in as_completed([executor.submit(_measure_one, run) for run in missing]):
+        longest_first = sorted(missing, key=lambda run: -run.passes)  # so that no worker is left with one at the end
+        for future in as_completed([executor.submit(_measure_one, run) for run in longest_first]):
             failed = failed or future.exception()
             bar.update()
     if failed:
