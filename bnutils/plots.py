@@ -53,6 +53,7 @@ COLORS |= {"layer": "#DE164E", "group": "#640BA6", "instance": "#C8BC59", "weigh
 DASHES |= {"layer": (8, 1.5), "group": (4, 1, 1, 1), "instance": (2, 1), "weight": (1, 2), "rms": (7, 1, 3, 1)}
 
 EMPTY = "no runs on record"
+pd.set_option("display.max_colwidth", None)  # a table's words are shown whole
 
 sns.set_theme(
     context="notebook",

@@ -68,10 +68,19 @@ QUANTITIES: dict[str, Quantity] = {
     "random_loss_along": Quantity("", "loss along a random direction", "", "Sec. 3.1, stated", scale="log"),
     "random_distance": Quantity(r"$d_\mathrm{random}(\eta)$", "distance", "", "Sec. 3.1, stated", scale="log"),
     "random_beta": Quantity("", "effective smoothness, random direction", "", "Sec. 3.1, stated", scale="log"),
-    "beta_float32": Quantity(r"$\beta(\eta)$", "effective smoothness, 32 bits", "", "ours, after Fig. 11", scale="log"),
-    "beta_float64": Quantity(r"$\beta(\eta)$", "effective smoothness, 64 bits", "", "ours, after Fig. 11", scale="log"),
+    "beta_float32": Quantity(
+        r"$\beta(\eta)$", "effective smoothness, 32 bits", "", "ours, after Fig. 11", scale="log", version=2
+    ),
+    "beta_float64": Quantity(
+        r"$\beta(\eta)$", "effective smoothness, 64 bits", "", "ours, after Fig. 11", scale="log", version=2
+    ),
     "beta_smooth": Quantity(
-        r"$\beta(\eta)$", "effective smoothness, without kinks, 64 bits", "", "ours, after Fig. 11", scale="log"
+        r"$\beta(\eta)$",
+        "effective smoothness, without kinks, 64 bits",
+        "",
+        "ours, after Fig. 11",
+        scale="log",
+        version=2,
     ),
     # Chapter 5: what is right and what is taken for it, on one network and, but for wrong_batches, one batch.
     "right_distances": Quantity(
