@@ -90,6 +90,9 @@ PAPER_FIGURES |= {"5a": 100, "5b": 50, "12": 100, "13": 50}
 BATCHES, RATIOS, CORRELATIONS, BOUND = (4, 16, 64), (0.5, 1.0, 2.0), (-0.8, -0.4, 0.0, 0.4, 0.8), 2.0
 ACTIVATIONS = {"tanh": torch.tanh, "ReLU": torch.relu}
 SIGMAS, FULL = (1e-1, 1e-2, 1e-3), 16
+# What worker processes share, rather than import each for itself: with it what reading digits, finding eigenvalues and
+# keeping a run import late.
+PRELOADED = ["bnutils.runs", "sklearn.datasets", "scipy.sparse.linalg", "pyarrow.parquet"]
 # Step lengths of chapter 5 in units of the learning rate, down to where a distance between gradients must vanish.
 SHRINKING = (1e-6, 1e-4, 1e-2, 1)
 PAPER_CURVES = Path(__file__).parents[1] / "book" / "paper" / "curves.csv"
@@ -1044,7 +1047,7 @@ def _executor(device: str) -> Executor:
     # only imported, and share its memory; where there is none, each imports for itself.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    context.set_forkserver_preload(["bnutils.runs"])
+    context.set_forkserver_preload(PRELOADED)
     start = {"initializer": _start_worker, "initargs": (dict(os.environ),)}
     return ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=context, **start)
 

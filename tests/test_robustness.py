@@ -46,7 +46,7 @@ def closed():
         (lambda: presets.get("smoke", map_steps=2), "early of the map is 2", "a step before the last, 2"),
         (lambda: presets.get("smoke", map_seeds=1), "1 seeds", "two or more"),
         (lambda: presets.Map(seeds=(1, 1)), "seeds of the map (1, 1)", "different ones"),
-        (lambda: presets.Map(norms=("none", "layer")), "norm 'layer'", "accepted are none, batch"),
+        (lambda: presets.Map(norms=("none", "nothing")), "norm 'nothing'", "accepted are none, batch"),
     ],
 )
 def test_one_line_says_what_came_and_what_is_accepted(call, came, accepted):
@@ -152,7 +152,7 @@ def test_a_diverged_training_is_data(cache):
 
 def test_a_plan_says_what_is_varied_and_what_it_costs(cache):
     plan = runs.plan(SMOKE, "robustness")
-    assert plan.loc["trainings", "here"] == "24" and plan.loc["cost of those not kept yet", "here"] != "0 s"
+    assert plan.loc["trainings", "here"] == "24" and plan.loc["cost of those not kept yet", "here"].endswith(" s")
     assert runs.plan(SMOKE, "robustness_live").loc["trainings", "here"] == "12"
 
 

@@ -104,7 +104,7 @@ def test_key_holds_what_can_change_a_value_and_nothing_else(setting, images, mon
 def test_a_quantity_that_a_run_does_not_measure_changes_no_key(setting, images, monkeypatch):
     plain, carrying = one(setting, images, presets.Arm("noisy", 0.1, 1.0)), one(setting, images)
     before = plain.key, carrying.key
-    monkeypatch.setitem(QUANTITIES, "beta_smooth", replace(QUANTITIES["beta_smooth"], version=2))
+    monkeypatch.setitem(QUANTITIES, "beta_smooth", replace(QUANTITIES["beta_smooth"], version=99))
     assert plain.key == before[0] and carrying.key != before[1]
 
 
@@ -267,7 +267,7 @@ def test_step_length_rows_tell_the_causes_apart(setting, images):
     )
     torch.testing.assert_close(found["curvature"].value, runs.probes.curvature(network, runs.LOSS, x, y))
     smooth = found["beta_smooth"].value
-    torch.testing.assert_close(smooth[0], smooth[1], rtol=1e-2, atol=0)
+    torch.testing.assert_close(smooth[0], smooth[1], rtol=0.1, atol=0)
     along = runs.probes.along(network, runs.LOSS, x, y, etas=[0.1])
     assert not torch.isclose(found["random_distance"].value[2], along.distances[0])
 
