@@ -11,7 +11,7 @@ import torch
 from steps import keep, timed
 from torch import nn
 
-from bnutils import data, norms, presets, probes, runs
+from bnutils import data, norms, presets, probes, records
 
 ETAS = (0.05, 0.1, 0.2, 0.4)
 NETWORKS = {"quick": {"batch": 64, "repeats": 20}, "paper": {"batch": 128, "repeats": 1}}
@@ -37,7 +37,7 @@ def main() -> None:
         x, y = images.train_x[: scale["batch"]], images.train_y[: scale["batch"]]
         layers = range(1, setting.vgg.layers + 1)
         for norm in ("none", "batch"):
-            model = runs.build(setting, presets.Arm(norm, 0.1), 0, images)
+            model = records.build(setting, presets.Arm(norm, 0.1), 0, images)
             several, naive = len(ETAS) + 1, len(layers) + 1
             shift = partial(probes.covariate_shift, lr=0.1, layers=layers)
             questions = {

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from bnutils import data, norms, presets, runs
+from bnutils import data, norms, presets, records
 
 REPEATS = 40
 
@@ -35,7 +35,7 @@ def timed(candidates: dict[str, Callable[[], object]], *, repeats: int = REPEATS
 
 def step(setting: presets.Setting, arm: presets.Arm, images: data.Images, *, layout: torch.memory_format) -> Callable:
     """One training step of an arm, as the loop in bnutils.train makes it."""
-    model = runs.build(setting, arm, 0, images).to(memory_format=layout)
+    model = records.build(setting, arm, 0, images).to(memory_format=layout)
     parameters = list(model.parameters())
     x, y = images.train_x[: setting.batch], images.train_y[: setting.batch]
 

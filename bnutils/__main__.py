@@ -1,28 +1,36 @@
-"""The command line: `python -m bnutils record PRESET` measures what is missing of a preset's runs and keeps it."""
+"""The command line: `record PRESET` measures what is missing of a preset's runs, `verify` checks what is published."""
 
 import argparse
 
-from bnutils import presets, runs
+from bnutils import presets, runs, store, verify
 
 
 def main() -> None:
-    """Read the command line and record; a bad argument or setting ends with one line."""
-    parser = argparse.ArgumentParser(prog="python -m bnutils", description="Measure and keep the runs of a preset.")
-    parser.add_argument("command", choices=["record"])
-    parser.add_argument("preset", help=", ".join(presets.PRESETS))
-    parser.add_argument(
+    """Read the command line and do it; a bad argument or setting ends with one line."""
+    parser = argparse.ArgumentParser(prog="python -m bnutils", description="Measure runs, keep them, check them.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="record | verify")
+    record = commands.add_parser("record", help="measure and keep what is missing of a preset's runs")
+    record.add_argument("preset", help=", ".join(presets.PRESETS))
+    record.add_argument(
         "--dataset", help="digits, cifar10 or the path of a folder of class folders; default: the preset's"
     )
-    parser.add_argument("--only", choices=presets.EXPERIMENTS, help="one experiment; default: all")
-    parser.add_argument("--publish", action="store_true", help="copy the records into book/results")
-    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N; default: the preset's")
+    record.add_argument("--only", choices=presets.EXPERIMENTS, nargs="+", help="some experiments; default: all")
+    record.add_argument("--seeds", type=int, help="how many; default: the preset's")
+    record.add_argument("--publish", action="store_true", help="copy the records into book/results")
+    record.add_argument("--device", help="auto, cpu, cuda or cuda:N; default: the preset's")
+    record.add_argument("--workers", type=int, help="runs at once on this machine; default: one a core, one on a GPU")
+    record.add_argument("--scheduler", metavar="ADDRESS", help="measure on the Dask cluster at tcp://host:port instead")
+    check = commands.add_parser("verify", help="check every published record, and measure some of them again")
+    check.add_argument("--sample", type=int, default=verify.SAMPLE, help="how many; default: %(default)s")
     given = parser.parse_args()
     try:
-        setting = presets.get(given.preset, dataset=given.dataset, device=given.device)
-        for name in [given.only] if given.only else presets.EXPERIMENTS:
-            print(name + ":", runs.experiment(setting, name, limit=False).attrs["source"])
-            if given.publish:
-                print(f"{len(runs.publish(setting, name))} records published in {runs.RESULTS}")
+        if given.command == "verify":
+            parser.exit(verify.verify(sample=given.sample))
+        setting = presets.get(given.preset, dataset=given.dataset, device=given.device, seeds=given.seeds)
+        names = given.only or presets.EXPERIMENTS
+        wanted = runs.record(setting, names, workers=given.workers, scheduler=given.scheduler)
+        if given.publish:
+            print(f"{len(runs.publish(wanted))} records published in {store.RESULTS}")
     except (ValueError, OSError) as error:
         parser.exit(2, f"{error}\n")
 

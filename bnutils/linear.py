@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from numbers import Real
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,8 +31,6 @@ MEASURES = (
     *("squared_error", "diverged", "gradient_norm", "loss_along", "gradient_distance", "beta", "gradient_cosine"),
     *("shift_l2", "shift_cosine", "shift_relative"),
 )
-# The open choices are fitted on the steps up to this one, and judged on the rest.
-FITTED = 100
 SHARES = (1.0, 0.5)  # the sum of squares, and half of it
 FIRST_LOSS = 3.54e4  # of the paper's Standard network, Fig. 3b
 
@@ -58,6 +56,7 @@ class Linear:
     seeds: tuple[int, ...] = tuple(range(25))
     layers: tuple[int, ...] = (9, 17)
     etas: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 10**1.5)
+    fitted: ClassVar[int] = 100  # the open choices are fitted on the steps up to this one, and judged on the rest
 
     def __post_init__(self):
         for name, low in (("samples", self.net.features + 1), ("steps", 1), ("probe_every", 1)):
@@ -69,6 +68,12 @@ class Linear:
                 raise ValueError(f"linear {name} is {getattr(self, name)!r}: accepted is a number above 0")
         if len(set(self.seeds)) < max(2, len(self.seeds)):
             raise ValueError(f"linear seeds {self.seeds!r}: accepted are two or more different ones, for a spread")
+
+    @property
+    def words(self) -> str:
+        """What it chooses where the paper says nothing."""
+        share = "sum" if self.share == 1 else f"{self.share:g} x sum"
+        return f"var x {self.variance_x:g}, var A {self.variance_A:g}, {share}, last: {self.net.last}"
 
     def seeds_of(self, norm: str) -> tuple[int, ...]:
         """The seeds that an arm of this normalizer is trained with: all, or the first few where all samples count."""
@@ -309,12 +314,6 @@ def choices(setting: Linear, *, shares: Sequence[float] = SHARES) -> list[Linear
     return found
 
 
-def describe(setting: Linear) -> str:
-    """The open choices of a setting in words."""
-    share = "sum" if setting.share == 1 else f"{setting.share:g} x sum"
-    return f"var x {setting.variance_x:g}, var A {setting.variance_A:g}, {share}, last: {setting.net.last}"
-
-
 def fit(setting: Linear, *, shares: Sequence[float] = SHARES) -> pd.DataFrame:
     """The losses of every choice of these shares over the first steps: none and batch, at each learning rate.
 
@@ -322,11 +321,11 @@ def fit(setting: Linear, *, shares: Sequence[float] = SHARES) -> pd.DataFrame:
     """
     frames, trained = [], {}
     for choice in progress(choices(setting, shares=shares), unit="choice"):
-        short = replace(choice, steps=min(FITTED, setting.steps))
+        short = replace(choice, steps=min(setting.fitted, setting.steps))
         for norm, lr in product(("none", "batch"), setting.lrs):
             # without a normalizer `last` says nothing: such choices share one training
             key = replace(short, net=setting.net) if norm == "none" else short, norm, lr
             if key not in trained:
                 trained[key] = train(short, norm, lr, setting.seeds, probing=False)
-            frames.append(trained[key].assign(arm=describe(choice), norm=norm, lr=lr))
+            frames.append(trained[key].assign(arm=choice.words, norm=norm, lr=lr))
     return pd.concat(frames, ignore_index=True)

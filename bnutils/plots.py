@@ -86,11 +86,14 @@ def panels(
     return figure, axes[0] if len(rows) == 1 else axes
 
 
-def beside_paper(setting: Any) -> tuple[Figure, np.ndarray]:
-    """Two panels, ours and the paper's; they share axes only where ours is CIFAR-10 too."""
-    images = Path(setting.dataset).name
-    ours = f"ours: {images}, VGG-{setting.vgg.depth} x {setting.vgg.width:g}, {len(setting.seeds)} seeds"
-    return panels([ours, "the paper: CIFAR-10, one run"], share=images in ("cifar10", "cifar10-jpeg"))
+def scale(setting: Any) -> str:
+    """What of a run tells its scale: the images and the network."""
+    return f"{Path(setting.dataset).name}, VGG-{setting.vgg.depth} x {setting.vgg.width:g}"
+
+
+def scales(*settings: Any, height: float = 3.4) -> tuple[Figure, np.ndarray]:
+    """A panel for each scale at which something is measured."""
+    return panels([f"{scale(each)}, {len(each.seeds)} seeds" for each in settings], height=height)
 
 
 def label(norm: str, lr: float) -> str:
@@ -134,11 +137,22 @@ def _mean(rows: pd.DataFrame, quantity: str) -> pd.Series:
 
 
 def overlay(paper: pd.DataFrame, quantity: str, *, layer: int | None = None, ax: Axes | None = None) -> Axes:
-    """The paper's own curves of a quantity over ours, in black: only where both are at one scale."""
+    """The paper's own curves of a quantity over ours, in black, for as long as ours are: only where both are at one
+    scale."""
     ax = ax or plt.gca()
-    for norm, line in _ordered(_rows(paper, quantity, layer)).groupby("norm", observed=True):
-        ax.plot(line.step, line.value, color="black", dashes=DASHES[norm], lw=0.9, label=f"the paper's {NAMES[norm]}")
+    rates = sorted(paper.lr.unique())
+    _as_long(ax)
+    for (lr, norm), line in _ordered(_rows(paper, quantity, layer)).groupby(["lr", "norm"], observed=True):
+        wide = 0.9 + 0.8 * rates.index(lr)
+        words = f"the paper's {label(norm, lr)}" if len(rates) > 1 else f"the paper's {NAMES[norm]}"
+        ax.plot(line.step, line.value, color="black", dashes=DASHES[norm], lw=wide, label=words)
     return ax
+
+
+def _as_long(ax: Axes) -> None:
+    """What is drawn from here on does not stretch the axis of steps, if anything is drawn already."""
+    if ax.lines:
+        ax.set_xlim(ax.get_xlim())
 
 
 def reference(value: float, words: str, *, ax: Axes) -> Axes:
@@ -157,6 +171,8 @@ def bands(frame: pd.DataFrame, low: str, high: str, *, paper: bool = False, ax: 
     """
     ax = ax or plt.gca()
     rows = frame[frame.quantity.isin([low, high])]
+    if paper:
+        _as_long(ax)
     for (lr, norm), arm in _ordered(rows).groupby(["lr", "norm"], observed=True):
         edges = [_mean(arm[arm.quantity == name], name) for name in (low, high)]
         style = {"color": "black", "lw": 0.7} if paper else {"color": COLORS[norm], "lw": 1.0}
@@ -168,20 +184,31 @@ def bands(frame: pd.DataFrame, low: str, high: str, *, paper: bool = False, ax: 
     return _finish(ax, rows, "step", {"loss_low": "loss_along", "distance_low": "gradient_distance"}[low])
 
 
-def landscapes(*frames: pd.DataFrame, words: Sequence[str]) -> np.ndarray:
-    """The paper's Fig. 4 for each frame, a row each: losses along the gradient, distances of gradients, beta."""
+def landscapes(*frames: pd.DataFrame, words: Sequence[str], paper: pd.DataFrame) -> np.ndarray:
+    """The paper's Fig. 4 for each frame, a row each: losses along the gradient, distances of gradients, beta.
+
+    The first frame is of the paper's images and has its curves in black.
+    """
     columns = ("loss", "distance of gradients", "effective beta")
     figure, axes = panels(*[[f"{word}: {column}" for column in columns] for word in words], height=2.6, width=10)
     for row, frame in zip(np.atleast_2d(axes), frames, strict=True):
         bands(frame, "loss_low", "loss_high", ax=row[0])
         bands(frame, "distance_low", "distance_high", ax=row[1])
         curves(frame, "beta_max", ax=row[2])
+    bands(paper, "loss_low", "loss_high", paper=True, ax=np.atleast_2d(axes)[0, 0])
+    bands(paper, "distance_low", "distance_high", paper=True, ax=np.atleast_2d(axes)[0, 1])
+    overlay(paper, "beta_max", ax=np.atleast_2d(axes)[0, 2])
     legend(figure)
     return axes
 
 
-def shift_panels(*frames: pd.DataFrame, words: Sequence[str], layers: Sequence[Sequence[int]]) -> np.ndarray:
-    """The paper's Fig. 3a at one learning rate, a row for each frame and its two layers: distance, cosine, cosine."""
+def shift_panels(
+    *frames: pd.DataFrame, words: Sequence[str], layers: Sequence[Sequence[int]], paper: pd.DataFrame
+) -> np.ndarray:
+    """The paper's Fig. 3a at one learning rate, a row for each frame and its two layers: distance, cosine, cosine.
+
+    The first frame is of the paper's images and has its curves in black.
+    """
     kinds = [("shift_l2", 0), ("shift_cosine", 0), ("shift_cosine", 1)]
     rows = [[f"{who}, layer {pair[place]}" for _, place in kinds] for who, pair in zip(words, layers, strict=True)]
     figure, axes = panels(*rows, height=2.5, width=10)
@@ -189,6 +216,8 @@ def shift_panels(*frames: pd.DataFrame, words: Sequence[str], layers: Sequence[S
         for ax, (quantity, place) in zip(row, kinds, strict=True):
             curves(frame, quantity, layer=pair[place], ax=ax)
             _cosines(ax, quantity)
+    for ax, (quantity, place) in zip(np.atleast_2d(axes)[0], kinds, strict=True):
+        overlay(paper, quantity, layer=layers[0][place], ax=ax)
     legend(figure)
     return axes
 
@@ -550,13 +579,13 @@ def multiples(
 ) -> Figure:
     """A panel for each normalizer, between Standard and BatchNorm, and a row for each frame; one y axis a row.
 
-    With `paper` the paper's curve of the panel's normalizer lies over ours: only where both are at one scale.
+    With `paper` the paper's curve of the panel's normalizer lies over the first frame's: both are at one scale.
     """
     figure, axes = panels(*[[f"{who}: {NAMES[norm]}" for norm in norms] for who in words], height=2.5, width=10)
-    for row, frame in zip(np.atleast_2d(axes), frames, strict=True):
+    for place, (row, frame) in enumerate(zip(np.atleast_2d(axes), frames, strict=True)):
         for ax, norm in zip(row, norms, strict=True):
             curves(frame[frame.norm.isin(["none", "batch", norm])], quantity, ax=ax)
-            if paper is not None:
+            if paper is not None and place == 0:
                 overlay(paper[paper.norm == norm], quantity, ax=ax)
         _one_y(row)
     legend(figure)

@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from html import escape
 from io import BytesIO
+from pkgutil import resolve_name
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -24,9 +25,11 @@ def note(words: str) -> HTML:
     return HTML(f'<p class="measured">{escape(words)}</p>')
 
 
-def source(*objects: object) -> Markdown:
-    """The source of functions or classes, read from the objects that run, so that page and code cannot drift apart."""
-    return Markdown("```python\n" + "\n\n".join(inspect.getsource(each) for each in objects) + "```")
+def source(*names: str) -> Markdown:
+    """The source of functions or classes of this package, as "probes.along", read from the objects that run, so that
+    page and code cannot drift apart."""
+    objects = [resolve_name(f"bnutils.{name}") for name in names]
+    return Markdown("```python\n" + "\n\n".join(map(inspect.getsource, objects)) + "```")
 
 
 def picture(figure: Figure, *, alt: str) -> str:

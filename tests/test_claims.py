@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bnutils import claims, presets, runs
+from bnutils import claims, presets, runs, store
 
 QUICK, PAPER = presets.PRESETS["quick"], presets.PRESETS["paper"]
 ACCURACIES = ("train_accuracy", "smooth_accuracy")
@@ -22,7 +22,7 @@ def rows(norm, lr, values, *, quantity="smooth_accuracy", dose=None, seed=0, lay
     dose = dose or (1.0 if norm.startswith("noisy") else np.nan)
     keys = {"arm": f"{norm} {lr:g}", "norm": norm, "lr": lr, "dose": dose, "seed": seed, "layer": layer}
     frame = pd.DataFrame({"step": every * np.arange(len(values)), "value": values})
-    return frame.assign(**keys, quantity=quantity, eta=np.nan, bin=np.nan, scale=np.nan)[runs.COLUMNS]
+    return frame.assign(**keys, quantity=quantity, eta=np.nan, bin=np.nan, scale=np.nan)[store.COLUMNS]
 
 
 def arriving(norm, lr, *steps, **keys):
@@ -227,7 +227,7 @@ def apart(excess):
     values |= dict.fromkeys(["observation_4_3_outputs", "observation_4_3_loss", "scale_invariance"], excess)
     keys = {"arm": "quadratic, m 4, gamma/sigma 1, correlation 0.4", "norm": "batch", "lr": 0.0, "step": 0}
     each = [keys | {"seed": s, "quantity": name, "value": value} for s in range(3) for name, value in values.items()]
-    return pd.DataFrame(each).reindex(columns=runs.COLUMNS)
+    return pd.DataFrame(each).reindex(columns=store.COLUMNS)
 
 
 THEOREMS = ("theorem_4_1", "theorem_4_2", "observation_4_3", "theorem_4_4", "theorem_c_1", "lemma_4_5")
@@ -403,7 +403,7 @@ def test_a_seed_without_a_value_leaves_its_part_open():
 
 def test_an_empty_frame_is_judged():
     """What a page has where every run is too costly to be measured."""
-    nothing = runs.with_derived(pd.DataFrame(columns=runs.COLUMNS))
+    nothing = runs.with_derived(pd.DataFrame(columns=store.COLUMNS))
     for name, claim in claims.CLAIMS.items():
         verdict = claims.judge(name, nothing, setting=presets.PRESETS[claim.scales[0]], paper=nothing)
         assert verdict.word == "inconclusive" and set(verdict.parts.ours) == {"none"}
@@ -411,7 +411,7 @@ def test_an_empty_frame_is_judged():
 
 def test_an_unknown_claim_is_named_with_those_accepted():
     message = f"unknown claim 'sped': accepted are {', '.join(claims.CLAIMS)}"
-    nothing = pd.DataFrame(columns=runs.COLUMNS)
+    nothing = pd.DataFrame(columns=store.COLUMNS)
     for call in (claims.find, claims.cards, lambda name: claims.judge(name, nothing, setting=QUICK)):
         with pytest.raises(ValueError) as error:
             call("sped")
@@ -630,7 +630,7 @@ def test_a_value_that_the_paper_does_not_show_has_no_column():
 
 def test_the_papers_curves_keep_the_one_schema():
     for figure in runs.PAPER_FIGURES:
-        assert list(runs.paper(figure).columns) == runs.COLUMNS
+        assert list(runs.paper(figure).columns) == store.COLUMNS
     with pytest.raises(
         ValueError, match=r"no curves of figure '3': accepted are 1a, 1b, 2, 3a, 3b, 4, 8, 10, 5a, 5b, 12, 13$"
     ):
@@ -689,7 +689,7 @@ def test_each_seed_alone():
 
 @pytest.mark.parametrize("name", claims.MISTAKES)
 def test_without_runs_a_mistake_is_not_shown(name):
-    empty = pd.DataFrame(columns=runs.COLUMNS)
+    empty = pd.DataFrame(columns=store.COLUMNS)
     row = claims.mistakes(empty, lr=0.1, step=0).set_index("mistake").loc[name]
     assert row.misleads == "not shown" and np.isnan(row["right none"]) and row.called and row.instead and row.proper
 
@@ -756,7 +756,7 @@ def test_a_rank_correlation_needs_four_pairs():
 
 
 def test_ranks_have_every_measure_in_every_window():
-    nothing = claims.ranks(runs.with_derived(pd.DataFrame(columns=runs.COLUMNS)), lr=0.1)
+    nothing = claims.ranks(runs.with_derived(pd.DataFrame(columns=store.COLUMNS)), lr=0.1)
     assert len(nothing) == 9 and set(nothing.n) == {0} and set(nothing.says) == {"open"}
 
 

@@ -10,7 +10,7 @@ from test_probes import images, network, same, state
 from test_train import digits, run, setting, values
 from torch import nn
 
-from bnutils import data, folklore, norms, presets, probes, runs, train
+from bnutils import data, folklore, instruments, norms, presets, probes, records, train
 
 LOSS = nn.functional.cross_entropy
 LABELS = torch.arange(8)
@@ -130,8 +130,10 @@ def test_adams_first_step_is_torchs():
     )
 
 
-def probe(drawn: data.Images) -> runs.MistakeProbe:
-    return runs.MistakeProbe(runs.Run(replace(setting(depth="A"), batch=8), presets.Arm("batch", 0.1), 0, ""), drawn)
+def probe(drawn: data.Images) -> instruments.MistakeProbe:
+    return instruments.MistakeProbe(
+        records.Run(replace(setting(depth="A"), batch=8), presets.Arm("batch", 0.1), 0, ""), drawn
+    )
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
@@ -160,7 +162,7 @@ def test_the_probe_changes_no_run():
 
 def test_the_probe_says_the_same_twice_and_its_rows_are_those_of_the_functions():
     drawn = data.load("digits")
-    model, x, y = runs.build(setting(), presets.Arm("batch", 0.1), 0, drawn), drawn.train_x[:8], drawn.train_y[:8]
+    model, x, y = records.build(setting(), presets.Arm("batch", 0.1), 0, drawn), drawn.train_x[:8], drawn.train_y[:8]
     rows = [each._replace(step=0) for each in probe(drawn)(model, x, y)]
     again = [each._replace(step=0) for each in probe(drawn)(model, x, y)]
     assert train.collect(rows)["value"] == train.collect(again)["value"]

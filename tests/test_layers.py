@@ -28,7 +28,12 @@ ALLOWED = {
         "seeds",
         "train",
     },  # a setting is checked against all that it configures
-    "runs": {"data", "folklore", "linear", "models", "norms", "presets", "probes", "seeds", "theory", "train"},
+    "store": {"data"},
+    "instruments": {"data", "folklore", "models", "norms", "presets", "probes", "seeds", "theory", "train"},
+    "records": {"data", "instruments", "linear", "norms", "presets", "seeds", "store", "theory", "train"},
+    "executor": {"data", "store", "train"},
+    "runs": {"data", "executor", "presets", "records", "store"},
+    "verify": {"data", "presets", "records", "store"},
     "claims": set(),
     "plots": set(),
     "widgets": {"plots"},

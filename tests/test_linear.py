@@ -157,18 +157,18 @@ def test_a_seed_that_diverges_is_recorded_and_ends():
 def test_the_default_is_one_of_the_choices():
     chosen = linear.Linear()
     assert chosen in linear.choices(chosen)
-    found = {linear.describe(choice) for choice in linear.choices(chosen)}
+    found = {choice.words for choice in linear.choices(chosen)}
     assert len(found) == len(linear.choices(chosen)), "each choice has words of its own"
 
 
 def test_fit_holds_the_first_steps_of_every_choice():
     chosen = setting(steps=200, probe_every=50)
     frame = linear.fit(chosen)
-    assert set(frame.arm) == {linear.describe(choice) for choice in linear.choices(chosen)}
+    assert set(frame.arm) == {choice.words for choice in linear.choices(chosen)}
     assert set(frame.step) == {0, 50, 100} and set(frame.lr) == {1e-6, 1e-7}
     choice = linear.choices(chosen)[0]
     again = linear.train(replace(choice, steps=100), "batch", 1e-6, SEEDS, probing=False)
-    rows = frame[(frame.arm == linear.describe(choice)) & (frame.norm == "batch") & (frame.lr == 1e-6)]
+    rows = frame[(frame.arm == choice.words) & (frame.norm == "batch") & (frame.lr == 1e-6)]
     np.testing.assert_allclose(rows.value, again.value, rtol=1e-12)
 
 

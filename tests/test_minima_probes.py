@@ -11,7 +11,7 @@ from test_landscape_probes import Quadratic, batch, convolutional, hessian_of, i
 from torch import nn
 from torch.func import functional_call
 
-from bnutils import data, models, norms, presets, probes, runs, seeds
+from bnutils import data, instruments, models, norms, presets, probes, records, seeds
 
 NOTHING = torch.empty(0), torch.empty(0)
 
@@ -261,10 +261,12 @@ def test_model_is_left_as_it_was_also_after_an_error(probe, training):
 # ---- in a run ------------------------------------------------------------------------------------------------------
 
 
-def probe_of(kind: type[runs.MinimaProbe], seed: int = 0) -> tuple[runs.MinimaProbe, nn.Module, data.Images]:
+def probe_of(
+    kind: type[instruments.MinimaProbe], seed: int = 0
+) -> tuple[instruments.MinimaProbe, nn.Module, data.Images]:
     setting, pictures = presets.get("smoke", device="cpu"), data.load("digits")
-    run = runs.Run(setting, presets.Arm("batch", 0.1), seed, pictures.fingerprint)
-    return kind(run, pictures), runs.build(setting, run.arm, run.seed, pictures), pictures
+    run = records.Run(setting, presets.Arm("batch", 0.1), seed, pictures.fingerprint)
+    return kind(run, pictures), records.build(setting, run.arm, run.seed, pictures), pictures
 
 
 def looking(probe, model, monkeypatch, losses) -> list[int]:
@@ -285,17 +287,17 @@ def looking(probe, model, monkeypatch, losses) -> list[int]:
 )
 def test_it_is_measured_once(losses, place, monkeypatch):
     """Five looks: 8 steps, every second."""
-    probe, model, _ = probe_of(runs.MinimaProbe, seed=1)
+    probe, model, _ = probe_of(instruments.MinimaProbe, seed=1)
     counts = looking(probe, model, monkeypatch, losses)
     assert [bool(count) for count in counts] == [look == place for look in range(5)]
 
 
 def test_rows_are_the_probes():
-    probe, model, pictures = probe_of(runs.RescaledMinimaProbe)
+    probe, model, pictures = probe_of(instruments.RescaledMinimaProbe)
     probe.looks_left = 0
     found = {row.quantity: row for row in probe(model, *NOTHING)}
-    assert set(found) == set(runs.MinimaProbe.measures)
-    at = model, runs.LOSS, *probe.fixed
+    assert set(found) == set(instruments.MinimaProbe.measures)
+    at = model, instruments.LOSS, *probe.fixed
     assert len(probe.fixed[0]) == 32
     torch.testing.assert_close(found["minimum_loss"].value, probes.loss(*at))
     torch.testing.assert_close(found["sharpness"].value, probes.sharpness(*at, radius=0.05))
@@ -313,7 +315,7 @@ def test_rows_are_the_probes():
 
 
 def test_other_seeds_have_the_curve_and_no_surface():
-    probe, model, _ = probe_of(runs.MinimaProbe, seed=1)
+    probe, model, _ = probe_of(instruments.MinimaProbe, seed=1)
     probe.looks_left = 0
     row = next(row for row in probe(model, *NOTHING) if row.quantity == "loss_around")
     assert len(row.value) == 15 and (row.bin == 0).all()
@@ -322,6 +324,6 @@ def test_other_seeds_have_the_curve_and_no_surface():
 def test_the_shallow_network_is_shallow_and_carries_one_probe():
     setting = presets.get("smoke", device="cpu").shallow
     assert setting.vgg.layers == 6
-    run = runs.ShallowRun(setting, presets.Arm("none", 0.1), 0, "data")
-    assert run.kinds == [runs.RescaledMinimaProbe]
-    assert run.key != runs.Run(setting, run.arm, run.seed, "data").key
+    run = records.ShallowRun(setting, presets.Arm("none", 0.1), 0, "data")
+    assert run.kinds == [instruments.RescaledMinimaProbe]
+    assert run.key != records.Run(setting, run.arm, run.seed, "data").key

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from test_claims import arriving, diverging, frame, rows
 
-from bnutils import claims, norms, plots, presets, runs
+from bnutils import claims, norms, plots, presets, runs, store
 from bnutils.quantities import QUANTITIES
 
 EMPTY = "no runs on record"
@@ -136,7 +136,7 @@ def test_a_frame_is_drawn_without_a_title(draw, measured):
     assert all(ax.get_xlabel() for ax in figure.axes) or figure.get_supxlabel()
 
 
-EMPTY_FRAMES = {"untyped": pd.DataFrame(columns=runs.COLUMNS), "typed": frame([rows("none", 0.1, 1.0)])[:0]}
+EMPTY_FRAMES = {"untyped": pd.DataFrame(columns=store.COLUMNS), "typed": frame([rows("none", 0.1, 1.0)])[:0]}
 
 
 @pytest.mark.parametrize("empty", EMPTY_FRAMES.values(), ids=EMPTY_FRAMES)
@@ -473,6 +473,6 @@ def test_theorem_terms_and_free_outputs_draw_their_quantities():
 
 
 def test_without_runs_the_panels_of_the_theorems_say_so():
-    nothing = pd.DataFrame(columns=runs.COLUMNS)
+    nothing = pd.DataFrame(columns=store.COLUMNS)
     for figure in (plots.theorem_bars(nothing, "this"), plots.theorem_terms(nothing, layers=[5]).flat[0].figure):
         assert all(EMPTY in [text.get_text() for text in ax.texts] for ax in figure.axes)

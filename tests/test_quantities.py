@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from test_main import recorded
 
-from bnutils import data, presets, runs
+from bnutils import data, presets, records, runs, store
 from bnutils.quantities import QUANTITIES
 
 SETTING = presets.get("smoke", device="cpu")
@@ -22,7 +22,7 @@ def frames():
 @pytest.mark.parametrize("name", presets.EXPERIMENTS)
 def test_a_frame_has_the_one_schema(frames, name):
     frame = frames[name]
-    assert list(frame.columns) == runs.COLUMNS
+    assert list(frame.columns) == store.COLUMNS
     assert frame[["arm", "norm", "lr", "seed", "step", "quantity", "value"]].notna().all(axis=None)
     assert set(frame.quantity) <= set(QUANTITIES)
     assert frame.attrs["missing"] == 0
@@ -35,23 +35,23 @@ def test_a_frame_holds_every_run(frames, name):
     wanted = {(arm.name, arm.norm, arm.lr, arm.dose, seed) for arm in arms for seed in SETTING.seeds}
     assert set(found.itertuples(index=False, name=None)) == wanted
     assert set(frame[frame.quantity == "mean"].layer) == set(SETTING.probed)
-    keys = [column for column in runs.COLUMNS if column != "value"]
+    keys = [column for column in store.COLUMNS if column != "value"]
     assert not frame.duplicated(keys).any()
 
 
 @pytest.mark.parametrize("name", presets.EXPERIMENTS)
 def test_a_record_holds_what_it_says_it_measures(frames, name):
     """Its key has the versions of these."""
-    for record in runs._wanted(SETTING, name):
+    for record in records.needed(SETTING, name):
         assert set(record.kept().quantity) == set(record.measures) - {"diverged"}
 
 
 def test_a_diverged_run_keeps_to_the_schema():
     """With it, every quantity that is registered is one that is measured."""
     images = data.load("digits")
-    run = runs.Run(SETTING, presets.Arm("none", 1e20), 0, images.fingerprint)
-    frame = runs.with_derived(runs.train_one(run, images))
-    assert list(frame.columns) == runs.COLUMNS and "diverged" in set(frame.quantity) <= set(QUANTITIES)
+    run = records.Run(SETTING, presets.Arm("none", 1e20), 0, images.fingerprint)
+    frame = runs.with_derived(records.train_one(run, images))
+    assert list(frame.columns) == store.COLUMNS and "diverged" in set(frame.quantity) <= set(QUANTITIES)
 
 
 def test_nothing_is_registered_that_nothing_measures(frames):

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from bnutils import claims, data, models, plots, presets, runs
+from bnutils import claims, data, models, plots, presets, records, runs, store, train
 
 SMOKE = presets.get("smoke", device="cpu")
-EMPTY = pd.DataFrame(columns=runs.COLUMNS)
+EMPTY = pd.DataFrame(columns=store.COLUMNS)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_parameters_reach_the_map():
 
 def test_a_map_is_measured_once_and_read(cache):
     frame = runs.robustness(SMOKE)
-    assert list(frame.columns) == runs.COLUMNS and frame.attrs["missing"] == 0
+    assert list(frame.columns) == store.COLUMNS and frame.attrs["missing"] == 0
     assert len(list(cache.iterdir())) == 12, "a record for each normalizer, seed and scale"
     trials = claims.trials(frame)
     assert len(trials) == 3 * 2 * 2 * 2 and trials.accuracy.between(0, 1).all() and trials.diverged.isna().all()
@@ -91,7 +91,7 @@ def test_a_map_is_measured_once_and_read(cache):
 
 
 def record(setting=SMOKE, *, norm="none", scale=1.0, seed=0):
-    return runs.MapRun(setting, setting.map, norm, scale, seed, data.load("digits").fingerprint)
+    return records.MapRun(setting, setting.map, norm, scale, seed, data.load("digits").fingerprint)
 
 
 def test_a_key_holds_what_can_change_a_value_and_nothing_else():
@@ -106,20 +106,20 @@ def test_a_key_holds_what_can_change_a_value_and_nothing_else():
 
 def test_the_map_changes_no_other_key():
     arm, fingerprint = presets.Arm("batch", 0.1), "any"
-    keys = {runs.Run(each, arm, 0, fingerprint).key for each in (SMOKE, replace(SMOKE, map=presets.Map()))}
+    keys = {records.Run(each, arm, 0, fingerprint).key for each in (SMOKE, replace(SMOKE, map=presets.Map()))}
     assert len(keys) == 1
 
 
 def test_the_scale_multiplies_glorots_weights():
     """Behind a normalizer the first look sees the same activations, and a gradient that is shorter by the factor."""
     images = data.load("digits")
-    one, four = (runs.map_one(record(norm="batch", scale=scale), 0.1, images) for scale in (1.0, 4.0))
+    one, four = (records.map_one(record(norm="batch", scale=scale), 0.1, images) for scale in (1.0, 4.0))
 
     def at_start(frame, quantity):
         return frame[(frame.quantity == quantity) & (frame.step == 0) & (frame.layer < 11)].value.to_numpy()
 
     np.testing.assert_allclose(at_start(one, "layer_deviation"), at_start(four, "layer_deviation"), rtol=1e-3)
-    plain, scaled = (runs.map_one(record(scale=scale), 0.1, images) for scale in (1.0, 4.0))
+    plain, scaled = (records.map_one(record(scale=scale), 0.1, images) for scale in (1.0, 4.0))
     ratio = at_start(scaled, "layer_deviation") / at_start(plain, "layer_deviation")
     np.testing.assert_allclose(ratio, 4.0 ** np.arange(1, 11), rtol=1e-3)
 
@@ -127,12 +127,12 @@ def test_the_scale_multiplies_glorots_weights():
 def test_the_accuracy_at_the_end_is_that_of_the_last_fifth():
     """Against the accuracies that the same training logs."""
     images, setting = data.load("digits"), replace(SMOKE, map=replace(SMOKE.map, steps=10, early=5))
-    found = runs.map_one(record(setting), 0.1, images)
+    found = records.map_one(record(setting), 0.1, images)
     run = record(setting).run(0.1)
-    schedule = runs.Schedule(10, 10, 10, 10, 10)
+    schedule = train.Schedule(10, 10, 10, 10, 10)
     order = data.batches(len(images.train_x), 32, steps=10, seed=0, device=torch.device("cpu"))
-    model = runs.build(run.setting, run.arm, 0, images)
-    logged = runs.collect(runs.train(model, images, order=order, lr=0.1, schedule=schedule))
+    model = records.build(run.setting, run.arm, 0, images)
+    logged = train.collect(train.train(model, images, order=order, lr=0.1, schedule=schedule))
     accuracies = [value for name, value in zip(logged["quantity"], logged["value"], strict=True) if "train" in name]
     end = found[found.quantity == "end_accuracy"]
     assert end.value.tolist() == pytest.approx([np.mean(accuracies[8:])]) and end.step.tolist() == [10]
@@ -165,7 +165,7 @@ def charted(trains):
     """A frame of one normalizer and seed in which these (lr, scale) train; others are at chance."""
     rows = [(lr, scale, 0.9 if (lr, scale) in trains else 0.1) for lr, scale in product(LRS, SCALES)]
     frame = pd.DataFrame(rows, columns=["lr", "scale", "value"])
-    return frame.assign(norm="none", seed=0, quantity="end_accuracy").reindex(columns=runs.COLUMNS)
+    return frame.assign(norm="none", seed=0, quantity="end_accuracy").reindex(columns=store.COLUMNS)
 
 
 def test_widths_by_hand():
@@ -205,7 +205,7 @@ def test_edges_name_the_seeds_that_train():
 def test_a_depth_factor_by_hand():
     rows = [(layer, 3.0 * 2.0 ** (0.5 * layer), seed) for layer in range(1, 6) for seed in (0, 1)]
     frame = pd.DataFrame(rows, columns=["layer", "value", "seed"])
-    frame = frame.assign(norm="none", scale=1.0, step=0, quantity="layer_signal_norm").reindex(columns=runs.COLUMNS)
+    frame = frame.assign(norm="none", scale=1.0, step=0, quantity="layer_signal_norm").reindex(columns=store.COLUMNS)
     found = claims.depth_factor(frame, "layer_signal_norm", "none", scale=1.0)
     assert found.tolist() == pytest.approx([0.5, 0.5])
     frame.loc[0, "value"] = 0.0

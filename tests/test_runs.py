@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bnutils import data, norms, presets, runs
+from bnutils import data, executor, instruments, norms, presets, probes, records, runs, store
 from bnutils.quantities import QUANTITIES
 
 
@@ -35,13 +35,13 @@ def images() -> data.Images:
     return data.load("digits")
 
 
-def one(setting, images, arm=None, seed=0) -> runs.Run:
-    return runs.Run(setting, arm or presets.Arm("batch", 0.1), seed, images.fingerprint)
+def one(setting, images, arm=None, seed=0) -> records.Run:
+    return records.Run(setting, arm or presets.Arm("batch", 0.1), seed, images.fingerprint)
 
 
 def test_an_experiment_is_one_tidy_frame_measured_once(cache, setting):
     frame = runs.speed(setting)
-    assert list(frame.columns) == runs.COLUMNS
+    assert list(frame.columns) == store.COLUMNS
     assert set(frame.quantity) <= set(QUANTITIES)
     assert set(frame.arm) == {"none 0.1", "batch 0.1", "none 0.5", "batch 0.5"} and set(frame.seed) == {0, 1}
     assert frame.attrs["missing"] == 0 and "8 measured now" in frame.attrs["source"]
@@ -57,16 +57,16 @@ def test_an_experiment_is_one_tidy_frame_measured_once(cache, setting):
 @pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
 def test_same_seed_same_bits(cache, setting, images, norm):
     run = one(setting, images, presets.Arm(norm, 0.1, dose=float(norm == "noisy")))
-    pd.testing.assert_frame_equal(runs.train_one(run, images), runs.train_one(run, images), check_exact=True)
-    other = runs.train_one(replace(run, seed=1), images)
-    assert not other.value.equals(runs.train_one(run, images).value)
+    pd.testing.assert_frame_equal(records.train_one(run, images), records.train_one(run, images), check_exact=True)
+    other = records.train_one(replace(run, seed=1), images)
+    assert not other.value.equals(records.train_one(run, images).value)
 
 
 def test_kept_run_is_the_run(cache, setting, images):
     run = one(setting, images)
-    frame = runs.train_one(run, images)
-    runs.save(frame, run.path)
-    kept = runs.load(run.path)
+    frame = records.train_one(run, images)
+    store.save(frame, run.path)
+    kept = store.load(run.path)
     pd.testing.assert_frame_equal(kept, frame, check_exact=True)
     assert kept.attrs["provenance"] == frame.attrs["provenance"]
     provenance = kept.attrs["provenance"]
@@ -76,7 +76,9 @@ def test_kept_run_is_the_run(cache, setting, images):
 def test_arms_share_their_batches_and_first_loss(cache, setting, images):
     """Weights and batches depend on the seed alone, so at step 0 two learning rates see the same loss to the bit."""
     first = [
-        runs.train_one(one(setting, images, presets.Arm("none", lr)), images).query("quantity == 'loss'").value.iloc[0]
+        records.train_one(one(setting, images, presets.Arm("none", lr)), images)
+        .query("quantity == 'loss'")
+        .value.iloc[0]
         for lr in (0.1, 0.5)
     ]
     assert first[0] == first[1]
@@ -109,9 +111,9 @@ def test_a_quantity_that_a_run_does_not_measure_changes_no_key(setting, images, 
 
 
 def test_a_published_run_is_read_and_not_measured_again(cache, setting, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(store, "RESULTS", tmp_path / "results")
     frame = runs.speed(setting)
-    assert len(runs.publish(setting, "speed")) == 8
+    assert len(runs.publish(records.needed(setting, "speed"))) == 8
     shutil.rmtree(cache)
     again = runs.speed(setting)
     assert "0 measured now" in again.attrs["source"] and "8 from the published records" in again.attrs["source"]
@@ -121,14 +123,14 @@ def test_a_published_run_is_read_and_not_measured_again(cache, setting, tmp_path
 
 def test_a_run_is_written_whole_or_not_at_all(cache, setting, images, monkeypatch):
     run = one(setting, images)
-    frame = runs.train_one(run, images)
+    frame = records.train_one(run, images)
 
     def dies(*_):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", dies)
     with pytest.raises(OSError, match="disk full"):
-        runs.save(frame, run.path)
+        store.save(frame, run.path)
     assert list(cache.iterdir()) == []
 
 
@@ -144,22 +146,22 @@ def test_a_damaged_run_is_named_kept_aside_and_measured_again(cache, setting, ca
 
 def test_a_record_whose_rows_were_changed_is_not_used(cache, setting, images, tmp_path, monkeypatch, capsys):
     """One number changed in the file, the file still whole: here and among the published ones."""
-    monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(store, "RESULTS", tmp_path / "results")
     runs.speed(setting)
-    runs.publish(setting, "speed")
+    runs.publish(records.needed(setting, "speed"))
     run = one(setting, images)
-    frame = runs.load(run.path)
+    frame = store.load(run.path)
     changed = frame.assign(value=frame.value.where(frame.index != 3, 0.125))
     changed.attrs = frame.attrs
-    runs.save(changed, run.published)
+    store.save(changed, run.published)
     pd.testing.assert_frame_equal(run.kept(), frame)
     assert "damaged published record" in capsys.readouterr().out
-    runs.save(changed, run.path)
+    store.save(changed, run.path)
     assert run.kept() is None and "digest" in capsys.readouterr().out and not run.path.exists()
 
 
 def test_provenance_says_who_when_and_on_what(cache, setting, images):
-    provenance = runs.train_one(one(setting, images), images).attrs["provenance"]
+    provenance = records.train_one(one(setting, images), images).attrs["provenance"]
     assert provenance["commit"] != "unknown" and provenance["torch"] == torch.__version__
     assert provenance["dataset"] == "digits" and provenance["preset"] == "smoke" and provenance["python"]
 
@@ -174,7 +176,7 @@ def test_a_run_that_fails_does_not_lose_the_others(cache, setting, images):
     shutil.rmtree(folder)
     good = [one(setting, images, seed=seed) for seed in (0, 1, 2)]
     with pytest.raises(FileNotFoundError, match="gone"):
-        runs.measure([good[0], one(bad, images), *good[1:]])
+        executor.measure([good[0], one(bad, images), *good[1:]])
     assert sorted(path.name for path in cache.iterdir()) == sorted(run.path.name for run in good)
 
 
@@ -190,11 +192,11 @@ def test_a_killed_process_leaves_whole_runs_and_no_workers(cache):
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert workers and not alive
     kept, setting = list(cache.glob("*.parquet")), presets.get("smoke")
-    count = len({run.key for name in presets.EXPERIMENTS for run in runs._wanted(setting, name)})
-    assert 0 < len(kept) < count and all(len(runs.load(path)) for path in kept)
+    count = len({run.key for name in presets.EXPERIMENTS for run in records.needed(setting, name)})
+    assert 0 < len(kept) < count and all(len(store.load(path)) for path in kept)
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    measured = sum(int(count) for count in re.findall(r"(\d+) measured now", out))
-    assert measured == count - len(kept) and len(list(cache.glob("*.parquet"))) == count
+    assert re.match(rf"{count - len(kept)} of {count} records of preset smoke are missing: about .* at once", out)
+    assert f"{count - len(kept)} measured in" in out and len(list(cache.glob("*.parquet"))) == count
 
 
 def test_a_costly_setting_says_what_is_missing_and_goes_on(cache, capsys):
@@ -202,18 +204,18 @@ def test_a_costly_setting_says_what_is_missing_and_goes_on(cache, capsys):
     frame = runs.speed(setting)
     out = capsys.readouterr().out
     assert out.startswith("8 of 8 runs of preset smoke are missing") and "minutes" in out and len(out.splitlines()) == 1
-    assert frame.empty and list(frame.columns) == runs.COLUMNS and frame.attrs["missing"] == 8
+    assert frame.empty and list(frame.columns) == store.COLUMNS and frame.attrs["missing"] == 8
     assert not cache.exists()
 
 
 def test_activation_rows_by_hand(setting, images):
     """Against moments computed from the activations themselves, at two networks in a row."""
-    probe = runs.ActivationProbe(one(setting, images), images)
+    probe = instruments.ActivationProbe(one(setting, images), images)
     x = images.train_x[:32]
-    networks = [runs.build(setting, presets.Arm("none", 0.1), seed, images) for seed in (0, 1)]
+    networks = [records.build(setting, presets.Arm("none", 0.1), seed, images) for seed in (0, 1)]
     first, second = ({(r.quantity, r.layer): r for r in probe(network, x, images.train_y[:32])} for network in networks)
     assert ("layer_mean_step", 2) not in first
-    before, after = (runs.probes.activations(network, x, layers=[2])[2] for network in networks)
+    before, after = (probes.activations(network, x, layers=[2])[2] for network in networks)
     expected = (after.mean(0) - before.mean(0)).abs().mean()
     torch.testing.assert_close(second["layer_mean_step", 2].value, expected)
     expected = (after.var(0, correction=0) - before.var(0, correction=0)).abs().mean()
@@ -228,14 +230,14 @@ def test_activation_rows_by_hand(setting, images):
 def test_gradient_rows_are_the_probes(setting, images):
     """Every number of the probes, at the arm's learning rate, with eta 0 the loss itself."""
     network, (x, y) = (
-        runs.build(setting, presets.Arm("batch", 0.1), 0, images),
+        records.build(setting, presets.Arm("batch", 0.1), 0, images),
         (images.train_x[:32], images.train_y[:32]),
     )
-    rows = list(runs.GradientProbe(one(setting, images, presets.Arm("batch", 0.2)), images)(network, x, y))
+    rows = list(instruments.GradientProbe(one(setting, images, presets.Arm("batch", 0.2)), images)(network, x, y))
     found = {(row.quantity, row.layer): row for row in rows}
-    look = runs.probes.along(network, runs.LOSS, x, y, etas=[0.05, 0.1, 0.2, 0.4, 0.8])
+    look = probes.along(network, instruments.LOSS, x, y, etas=[0.05, 0.1, 0.2, 0.4, 0.8])
     torch.testing.assert_close(found["loss_along", None].value[1:], look.losses)
-    torch.testing.assert_close(found["loss_along", None].value[0], runs.LOSS(network.train()(x), y).detach())
+    torch.testing.assert_close(found["loss_along", None].value[0], instruments.LOSS(network.train()(x), y).detach())
     assert found["loss_along", None].eta.tolist() == pytest.approx([0, 0.05, 0.1, 0.2, 0.4, 0.8])
     for name, values in {
         "beta": look.betas,
@@ -244,10 +246,10 @@ def test_gradient_rows_are_the_probes(setting, images):
     }.items():
         torch.testing.assert_close(found[name, None].value, values)
         assert found[name, None].eta.tolist() == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8])
-    shift = runs.probes.covariate_shift(network, runs.LOSS, x, y, lr=0.2, layers=[5, 10])
+    shift = probes.covariate_shift(network, instruments.LOSS, x, y, lr=0.2, layers=[5, 10])
     assert {layer for name, layer in found if name == "shift_l2"} == {5, 10}
     torch.testing.assert_close(found["shift_cosine", 10].value, shift[10].cosine)
-    lengths = runs.probes.gradient_norms(network, runs.LOSS, x, y)
+    lengths = probes.gradient_norms(network, instruments.LOSS, x, y)
     assert [layer for name, layer in found if name == "layer_gradient_norm"] == list(range(1, 14))
     torch.testing.assert_close(found["layer_gradient_norm", 3].value, lengths[3])
 
@@ -255,20 +257,20 @@ def test_gradient_rows_are_the_probes(setting, images):
 def test_step_length_rows_tell_the_causes_apart(setting, images):
     """On the fine grid: 32 and 64 bits of one function, and one without kinks whose beta settles as eta falls."""
     network, (x, y) = (
-        runs.build(setting, presets.Arm("batch", 0.1), 0, images),
+        records.build(setting, presets.Arm("batch", 0.1), 0, images),
         (images.train_x[:32], images.train_y[:32]),
     )
-    found = {row.quantity: row for row in runs.StepLengthProbe(one(setting, images), images)(network, x, y)}
-    fine = [eta * 0.1 for eta in runs.FINE]
+    found = {row.quantity: row for row in instruments.StepLengthProbe(one(setting, images), images)(network, x, y)}
+    fine = [eta * 0.1 for eta in presets.FINE]
     for name in ("beta_float32", "beta_float64", "beta_smooth"):
         assert found[name].eta.tolist() == pytest.approx(fine)
     torch.testing.assert_close(
         found["beta_float32"].value[-2:].double(), found["beta_float64"].value[-2:], rtol=1e-2, atol=0
     )
-    torch.testing.assert_close(found["curvature"].value, runs.probes.curvature(network, runs.LOSS, x, y))
+    torch.testing.assert_close(found["curvature"].value, probes.curvature(network, instruments.LOSS, x, y))
     smooth = found["beta_smooth"].value
     torch.testing.assert_close(smooth[0], smooth[1], rtol=0.1, atol=0)
-    along = runs.probes.along(network, runs.LOSS, x, y, etas=[0.1])
+    along = probes.along(network, instruments.LOSS, x, y, etas=[0.1])
     assert not torch.isclose(found["random_distance"].value[2], along.distances[0])
 
 
@@ -290,7 +292,7 @@ def test_bands_by_hand():
         pd.DataFrame({"eta": etas, "value": values, "quantity": name})
         for name in ("loss_along", "gradient_distance", "beta")
     ]
-    frame = pd.concat(parts).assign(arm="none 0.1", norm="none", lr=0.1, seed=0, step=20).reindex(columns=runs.COLUMNS)
+    frame = pd.concat(parts).assign(arm="none 0.1", norm="none", lr=0.1, seed=0, step=20).reindex(columns=store.COLUMNS)
     derived = runs.with_derived(frame).set_index("quantity").value
     found = {name: derived[name] for name in [*runs.BANDS, "beta_max_short"]}
     expected = {
@@ -325,7 +327,7 @@ def test_derived_quantities_by_hand():
     rows = [("train_accuracy", step, np.nan, value) for step, value in enumerate([0.0, 1.0, 0.5])]
     rows += [("mean", step, 2, value) for step, value in [(0, 1.0), (10, 3.0), (20, 2.5)]]
     frame = pd.DataFrame(rows, columns=["quantity", "step", "layer", "value"]).assign(arm="none 0.1", seed=0)
-    derived = runs.with_derived(frame.reindex(columns=runs.COLUMNS), smooth=3)
+    derived = runs.with_derived(frame.reindex(columns=store.COLUMNS), smooth=3)
 
     def values(name: str) -> list[float]:
         return derived[derived.quantity == name].sort_values("step").value.tolist()
@@ -363,8 +365,8 @@ def test_the_papers_lp_curves_are_the_papers_numbers():
 
 
 def test_normalizers_share_standard_and_batch_with_the_other_chapters(setting, images):
-    wanted = {(run.arm.name, run.seed): run.key for run in runs._wanted(setting, "norms")}
-    shared = {run.key for run in runs._wanted(setting, "landscape")}
+    wanted = {(run.arm.name, run.seed): run.key for run in records.needed(setting, "norms")}
+    shared = {run.key for run in records.needed(setting, "landscape")}
     assert {name for (name, _), key in wanted.items() if key in shared} == {"none 0.1", "batch 0.1"}
     assert {name.split()[0] for name, _ in wanted} == {*norms.NORMS} - {"noisy", "noisy_none"}
     rms = one(setting, images, presets.Arm("rms", 0.1))
@@ -373,7 +375,7 @@ def test_normalizers_share_standard_and_batch_with_the_other_chapters(setting, i
 
 def test_a_normalizer_that_needs_all_samples_has_the_first_seeds(setting):
     many = replace(setting, linear=replace(setting.linear, seeds=tuple(range(9))))
-    found = {run.arm.norm: run.linear.seeds for run in runs._wanted(many, "linear_norms")}
+    found = {run.arm.norm: run.linear.seeds for run in records.needed(many, "linear_norms")}
     assert found["l1"] == found["linf"] == (0, 1, 2, 3, 4) and found["l2"] == found["batch"] == tuple(range(9))
-    shared = {run.key for run in runs._wanted(many, "linear")}
-    assert sum(run.key in shared for run in runs._wanted(many, "linear_norms")) == 2
+    shared = {run.key for run in records.needed(many, "linear")}
+    assert sum(run.key in shared for run in records.needed(many, "linear_norms")) == 2

@@ -1,9 +1,11 @@
 """Both sides of the theorems against explicit Jacobians and Hessians; each printed form that fails, failing."""
 
+import copy
+
 import pytest
 import torch
 
-from bnutils import data, presets, probes, runs, theory
+from bnutils import data, instruments, presets, probes, records, theory
 
 DOUBLE = torch.float64
 NAMES = ["theorem_4_1", "theorem_4_2"]
@@ -239,12 +241,12 @@ def test_every_multiple_of_an_optimum_is_one():
 def trained(request):
     """A run at preset smoke, its network, and a batch."""
     setting, images = presets.get("smoke", device="cpu"), data.load("digits")
-    run = runs.Run(setting, presets.Arm(request.param, 0.1), 0, images.fingerprint)
-    model = runs.build(setting, run.arm, 0, images)
+    run = records.Run(setting, presets.Arm(request.param, 0.1), 0, images.fingerprint)
+    model = records.build(setting, run.arm, 0, images)
     x, y = images.train_x[: setting.batch], images.train_y[: setting.batch]
     for _ in range(3):
         model.zero_grad()
-        runs.LOSS(model(x), y).backward()
+        instruments.LOSS(model(x), y).backward()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter -= 0.1 * parameter.grad
@@ -252,7 +254,7 @@ def trained(request):
     return run, images, model, x, y
 
 
-@pytest.mark.parametrize("kind", [runs.TermProbe, runs.TheoremProbe])
+@pytest.mark.parametrize("kind", [instruments.TermProbe, instruments.TheoremProbe])
 def test_a_probe_leaves_the_network_as_it_was(trained, kind):
     run, images, model, x, y = trained
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -268,7 +270,7 @@ def test_terms_of_a_layer_multiply_to_its_gradient(trained):
     """scale^2 (1 - mean - correlation) is the ratio of squared gradients before and behind the normalizer, as autograd
     has it; without one, the ratio for a normalizer that is put in with equal outputs."""
     run, images, model, x, y = trained
-    rows = {(row.layer, row.quantity): row.value for row in runs.TermProbe(run, images)(model, x, y)}
+    rows = {(row.layer, row.quantity): row.value for row in instruments.TermProbe(run, images)(model, x, y)}
     number = 5
     layer = model.layer(number)
     with probes.untouched(model):
@@ -280,7 +282,7 @@ def test_terms_of_a_layer_multiply_to_its_gradient(trained):
             norm = torch.nn.BatchNorm2d(len(mean), eps=1e-300).double()
             norm.weight.data, norm.bias.data = variance.sqrt(), mean
         z = norm(a)
-        loss = runs.LOSS(model[number:](layer.tail(z.float())), y)
+        loss = instruments.LOSS(model[number:](layer.tail(z.float())), y)
         before, behind = torch.autograd.grad(loss, (a, z))
         layer.norm.float()
     ratio = before.square().sum() / behind.square().sum()
@@ -291,18 +293,18 @@ def test_terms_of_a_layer_multiply_to_its_gradient(trained):
 def test_the_units_loss_is_the_networks(trained):
     """A unit of a layer in a network: its loss at z is the network's, its gradient the network's own."""
     run, images, model, x, y = trained
-    double = runs.copy.deepcopy(model).double()
+    double = copy.deepcopy(model).double()
     for module in double.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.eps = 1e-300  # as the theorem has it
-    probe = runs.TheoremProbe(run, images)
+    probe = instruments.TheoremProbe(run, images)
     for number in probe.layers:
         unit = probe.unit(double, x.double(), y, number)
         layer = double.layer(number)
         with torch.no_grad():
             z = layer.norm(layer.linear(double[: number - 1](x.double())))
         z.requires_grad_()
-        loss = runs.LOSS(double[number:](layer.tail(z)), y)
+        loss = instruments.LOSS(double[number:](layer.tail(z)), y)
         (gradient,) = torch.autograd.grad(loss, z)
         columns = gradient.movedim(1, -1).flatten(0, -2)
         assert close(unit.loss(unit.z), loss.detach())
@@ -314,7 +316,7 @@ def test_the_units_loss_is_the_networks(trained):
 
 def test_a_layer_of_which_no_unit_varies_has_no_rows(trained):
     run, images, model, x, y = trained
-    dead = runs.copy.deepcopy(model)
+    dead = copy.deepcopy(model)
     for layer in dead:
         torch.nn.init.zeros_(layer.linear.weight)
-    assert runs.TheoremProbe(run, images).unit(dead.double(), x.double(), y, 5) is None
+    assert instruments.TheoremProbe(run, images).unit(dead.double(), x.double(), y, 5) is None

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bnutils import data, presets, runs, train
+from bnutils import data, instruments, presets, records, train
 
 
 def setting(**changes) -> presets.Setting:
@@ -23,7 +23,7 @@ def digits() -> data.Images:
 
 def run(arm: presets.Arm, *, seed: int = 0, steps: int = 6, probes=()) -> tuple[nn.Module, dict[str, list]]:
     images = digits()
-    model = runs.build(setting(), arm, seed, images).double()
+    model = records.build(setting(), arm, seed, images).double()
     order = data.batches(len(images.train_x), 32, steps=steps, seed=seed)
     schedule = train.Schedule(steps=steps, probe_every=2, gradient_every=4, test_every=3, landmark_every=steps)
     rows = train.train(model, images, order=order, lr=arm.lr, schedule=schedule, probes=probes)
@@ -39,7 +39,7 @@ def test_loop_is_plain_sgd():
     """theta <- theta - lr grad, by hand with autograd, gives the same losses, accuracies and weights."""
     model, columns = run(presets.Arm("batch", 0.1))
     images = digits()
-    by_hand = runs.build(setting(), presets.Arm("batch", 0.1), 0, images).double().train()
+    by_hand = records.build(setting(), presets.Arm("batch", 0.1), 0, images).double().train()
     losses, accuracies = [], []
     for batch in data.batches(len(images.train_x), 32, steps=6, seed=0):
         x, y = images.train_x[batch], images.train_y[batch]
@@ -73,7 +73,7 @@ def test_schedule_of_rows():
 def test_probes_change_nothing():
     arm = presets.Arm("noisy", 0.1, 1.0)
     plain, columns = run(arm)
-    probed, again = run(arm, probes=[(2, runs.ActivationProbe(runs.Run(setting(), arm, 0, ""), digits()))])
+    probed, again = run(arm, probes=[(2, instruments.ActivationProbe(records.Run(setting(), arm, 0, ""), digits()))])
     assert values(columns, "loss") == values(again, "loss")
     for a, b in zip(plain.state_dict().values(), probed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -81,7 +81,7 @@ def test_probes_change_nothing():
 
 def test_accuracy_is_in_eval_mode_and_puts_the_mode_back():
     images = data.load("digits")
-    model = runs.build(setting(), presets.Arm("batch", 0.1), 0, images).train()
+    model = records.build(setting(), presets.Arm("batch", 0.1), 0, images).train()
     before = [buffer.clone() for buffer in model.buffers()]
     ours = train.accuracy(model, images.test_x, images.test_y)
     assert model.training and all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))

@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
-from bnutils import runs, widgets
+from bnutils import models, runs, widgets
 
 
 def draw(option):
@@ -70,15 +70,19 @@ def test_picture_carries_its_own_data_and_closes_its_figure():
 
 
 def test_source_is_that_of_what_runs():
-    shown = widgets.source(runs.at_dose, runs.Run).data
+    shown = widgets.source("runs.at_dose", "models.VGG").data
     assert shown.startswith(
         '```python\ndef at_dose(frame: pd.DataFrame, dose: float) -> pd.DataFrame:\n    """The rows'
     )
     assert shown.endswith("\n```")
     space = {}
-    exec(shown.removeprefix("```python").removesuffix("```"), vars(runs) | {"__name__": runs.__name__}, space)
+    exec(
+        shown.removeprefix("```python").removesuffix("```"),
+        vars(models) | vars(runs) | {"__name__": runs.__name__},
+        space,
+    )
     assert space["at_dose"].__code__.co_code == runs.at_dose.__code__.co_code
-    assert space["Run"].__dataclass_fields__.keys() == runs.Run.__dataclass_fields__.keys()
+    assert space["VGG"].__dataclass_fields__.keys() == models.VGG.__dataclass_fields__.keys()
 
 
 def test_note_is_escaped():
