@@ -5,7 +5,7 @@ one effect, computed for every seed, and a range in which the effect must lie. A
 interval over seeds lies in the range, fails when the whole interval lies outside, and is open otherwise.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -293,7 +293,8 @@ class Part:
 class Claim:
     """One claim of the paper: where it stands, how it is decided, what would refute it, at which scales it is judged.
 
-    parts: from a setting (its learning rates and layers) to the parts. compares: what their values are. ten_classes:
+    parts: from a setting (its learning rates and layers) to the parts. compares: what their values are. chapter: the
+    page that shows it; experiment: the runs that it is judged by; figure: the paper's, if it has curves. ten_classes:
     the criterion knows the accuracy of guessing among ten. linear: it is about the deep linear network, whose scale is
     the paper's in every preset that judges. scales: presets whose runs can decide it.
     """
@@ -304,6 +305,9 @@ class Claim:
     refuted_by: str
     parts: Callable[[Any], list[Part]]
     compares: str
+    chapter: str
+    experiment: str
+    figure: str | None = None
     ten_classes: bool = False
     linear: bool = False
     scales: tuple[str, ...] = ("quick", "cifar", "paper")
@@ -829,6 +833,9 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="the interval of that ratio lies below 1.5.",
         parts=_speed,
         compares="steps until it has learned",
+        chapter="01_speed",
+        experiment="speed",
+        figure="1a",
     ),
     "test_accuracy": Claim(
         statement="It also ends at a better test accuracy.",
@@ -839,6 +846,9 @@ CLAIMS: dict[str, Claim] = {
         compares="test accuracy",
         scales=("paper",),
         unfit="digits saturate and short runs do not arrive, so final accuracy is judged at the paper's scale only",
+        chapter="01_speed",
+        experiment="speed",
+        figure="1b",
     ),
     "large_steps": Claim(
         statement="Batch normalization makes learning rates usable at which the plain network does not train.",
@@ -849,6 +859,9 @@ CLAIMS: dict[str, Claim] = {
         parts=_large_steps,
         compares="training accuracy",
         ten_classes=True,
+        chapter="01_speed",
+        experiment="speed",
+        figure="1a",
     ),
     "stability": Claim(
         statement="The distributions of activations are hardly more stable with batch normalization than without.",
@@ -859,6 +872,8 @@ CLAIMS: dict[str, Claim] = {
         "other fails.",
         parts=_stability,
         compares="movement, Standard over BatchNorm",
+        chapter="01_speed",
+        experiment="speed",
     ),
     "noisy_speed": Claim(
         statement="With noise that shifts its distributions at every step, BatchNorm still trains about as fast.",
@@ -868,6 +883,9 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="they lie nearer to Standard's.",
         parts=_noisy_speed,
         compares="steps until it has learned",
+        chapter="02_noise",
+        experiment="noise",
+        figure="2",
     ),
     "noisy_stability": Claim(
         statement="The distributions under that noise are less stable than those of the plain network.",
@@ -877,6 +895,8 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="the intervals of these ratios lie below 1; partly, if one part holds and another fails.",
         parts=_noisy_stability,
         compares="movement, noisy over Standard",
+        chapter="02_noise",
+        experiment="noise",
     ),
     "noise_alone": Claim(
         statement="The same noise put on the plain network stops it from training altogether.",
@@ -886,6 +906,8 @@ CLAIMS: dict[str, Claim] = {
         parts=_noise_alone,
         compares="training accuracy",
         ten_classes=True,
+        chapter="02_noise",
+        experiment="noise",
     ),
     "shift": Claim(
         statement="Batch normalization does not reduce internal covariate shift, taken as the movement of gradients.",
@@ -896,6 +918,9 @@ CLAIMS: dict[str, Claim] = {
         "parts hold and some fail.",
         parts=_shift,
         compares="movement of gradients",
+        chapter="03_shift",
+        experiment="shift",
+        figure="3a",
     ),
     "linear_shift_standard": Claim(
         statement="In a deep linear network without normalization there is almost no internal covariate shift.",
@@ -905,6 +930,9 @@ CLAIMS: dict[str, Claim] = {
         parts=_linear_standard,
         compares="cosine of Standard",
         linear=True,
+        chapter="03_shift",
+        experiment="linear",
+        figure="3b",
     ),
     "linear_shift_batch": Claim(
         statement="In the same network with batch normalization, gradients before and after are almost uncorrelated.",
@@ -915,6 +943,9 @@ CLAIMS: dict[str, Claim] = {
         parts=_linear_batch,
         compares="cosine of BatchNorm",
         linear=True,
+        chapter="03_shift",
+        experiment="linear",
+        figure="3b",
     ),
     "loss_range": Claim(
         statement="Along the gradient, the loss of the plain network varies over a wider range.",
@@ -924,6 +955,9 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="the interval of that ratio lies below 2; partly, if below in one of them and above in the other.",
         parts=_loss_range,
         compares="loss along the gradient, Standard over BatchNorm",
+        chapter="04_landscape",
+        experiment="landscape",
+        figure="4",
     ),
     "predictiveness": Claim(
         statement="Gradients are more predictive with batch normalization: they change less along the step.",
@@ -933,6 +967,9 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="the interval of that ratio lies below 2; partly, if below in one of them and above in the other.",
         parts=_predictiveness,
         compares="distance of gradients, Standard over BatchNorm",
+        chapter="04_landscape",
+        experiment="landscape",
+        figure="4",
     ),
     "two_orders": Claim(
         statement="Early in training that difference is close to two orders of magnitude.",
@@ -941,6 +978,9 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="its interval lies below 30.",
         parts=_two_orders,
         compares="distance of gradients, Standard over BatchNorm",
+        chapter="04_landscape",
+        experiment="landscape",
+        figure="4",
     ),
     "smoothness": Claim(
         statement="The loss is smoother with batch normalization: its effective beta is smaller.",
@@ -949,6 +989,9 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="the interval of the ratio lies below 1; partly, if below in one of them and above in the other.",
         parts=_smoothness,
         compares="effective beta, Standard over BatchNorm",
+        chapter="04_landscape",
+        experiment="landscape",
+        figure="4",
     ),
     "random_directions": Claim(
         statement="Along random directions, too, the gradient changes more without batch normalization.",
@@ -958,6 +1001,8 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="they are smaller; partly, if one is and the other is not.",
         parts=_random_directions,
         compares="random direction, Standard over BatchNorm",
+        chapter="04_landscape",
+        experiment="landscape",
     ),
     "linear_landscape": Claim(
         statement="In deep linear networks batch normalization smooths the landscape by orders of magnitude.",
@@ -968,6 +1013,9 @@ CLAIMS: dict[str, Claim] = {
         parts=_linear_landscape,
         compares="deep linear network, Standard over BatchNorm",
         linear=True,
+        chapter="04_landscape",
+        experiment="linear",
+        figure="10",
     ),
     "saturation": Claim(
         statement="The VGG's late plateau of beta is the probe's: 1 over the shortest step length.",
@@ -980,6 +1028,9 @@ CLAIMS: dict[str, Claim] = {
         compares="late in training",
         scales=("paper",),
         unfit="a short run on a small set has no late training like the paper's",
+        chapter="04_landscape",
+        experiment="landscape",
+        figure="4",
     ),
     "edge_of_stability": Claim(
         statement="Late in training the deep linear networks sit at the edge of stability: beta at the learning rate "
@@ -991,6 +1042,8 @@ CLAIMS: dict[str, Claim] = {
         parts=_edge_of_stability,
         compares="late in training",
         linear=True,
+        chapter="04_landscape",
+        experiment="linear",
     ),
     "lp_speed": Claim(
         statement="Normalizing by the l1, l2 or l-infinity norm trains about as fast as BatchNorm, and faster than "
@@ -1002,6 +1055,9 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="the intervals lie on the other side of 1.5; partly, if some do.",
         parts=_lp_speed,
         compares="steps until it has learned",
+        chapter="06_normalizers",
+        experiment="norms",
+        figure="12",
     ),
     "lp_landscape": Claim(
         statement="They smooth the landscape too.",
@@ -1011,6 +1067,9 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="the intervals of these ratios lie below 1; partly, if some do and some lie above.",
         parts=_lp_landscape,
         compares="landscape, Standard over",
+        chapter="06_normalizers",
+        experiment="norms",
+        figure="12",
     ),
     "lp_shift": Claim(
         statement="Under them the distributions of activations shift more than in the plain network.",
@@ -1020,6 +1079,8 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="the intervals of these ratios lie below 1; partly, if some do and some lie above.",
         parts=_lp_shift,
         compares="movement over Standard",
+        chapter="06_normalizers",
+        experiment="norms",
     ),
     "lp_linear": Claim(
         statement="In the deep linear network they do comparably to BatchNorm or better.",
@@ -1030,6 +1091,9 @@ CLAIMS: dict[str, Claim] = {
         parts=_lp_linear,
         compares="late loss over BatchNorm",
         linear=True,
+        chapter="06_normalizers",
+        experiment="linear_norms",
+        figure="5b",
     ),
     "lp_linear_landscape": Claim(
         statement="In the deep linear network they smooth the landscape by orders of magnitude, as BatchNorm does.",
@@ -1040,6 +1104,9 @@ CLAIMS: dict[str, Claim] = {
         parts=_lp_linear_landscape,
         compares="deep linear network, Standard over",
         linear=True,
+        chapter="06_normalizers",
+        experiment="linear_norms",
+        figure="13",
     ),
     "theorem_4_1": Claim(
         statement="Batch normalization bounds the gradient over a layer's outputs: what is left of it is gamma/sigma "
@@ -1050,6 +1117,8 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="both are not so; partly, if the corrected form holds and the printed one does not.",
         parts=_theorem_4_1,
         compares="Theorem 4.1",
+        chapter="07_theorems",
+        experiment="theorems",
     ),
     "theorem_4_2": Claim(
         statement="It bounds the curvature along that gradient too.",
@@ -1059,6 +1128,8 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="both are not so; partly, if one is.",
         parts=_theorem_4_2,
         compares="Theorem 4.2",
+        chapter="07_theorems",
+        experiment="theorems",
     ),
     "observation_4_3": Claim(
         statement="Any configuration of the plain layer has one with batch normalization that computes the same.",
@@ -1068,6 +1139,8 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="one of them moves by more.",
         parts=_observation_4_3,
         compares="Observation 4.3",
+        chapter="07_theorems",
+        experiment="theorems",
     ),
     "theorem_4_4": Claim(
         statement="The bound on the gradient holds over the weights as well, for the worst input of bounded norm.",
@@ -1077,6 +1150,8 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="both are not so; partly, if the corrected form holds and the printed one does not.",
         parts=_theorem_4_4,
         compares="Theorem 4.4",
+        chapter="07_theorems",
+        experiment="theorems",
     ),
     "theorem_c_1": Claim(
         statement="So does the bound on the curvature.",
@@ -1087,6 +1162,8 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="both are not so; partly, if one is.",
         parts=_theorem_c_1,
         compares="Theorem C.1",
+        chapter="07_theorems",
+        experiment="theorems",
     ),
     "lemma_4_5": Claim(
         statement="With batch normalization an optimum lies at least as near to the random start.",
@@ -1096,6 +1173,8 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="both are not so; partly, if one is.",
         parts=_lemma_4_5,
         compares="Lemma 4.5",
+        chapter="07_theorems",
+        experiment="theorems",
     ),
     "robust_lr": Claim(
         statement="With batch normalization, training works over a wider range of learning rates.",
@@ -1107,6 +1186,8 @@ CLAIMS: dict[str, Claim] = {
         "above in the other.",
         parts=_robust_lr,
         compares="width of the region that trains",
+        chapter="08_robustness",
+        experiment="robustness",
     ),
     "robust_init": Claim(
         statement="With batch normalization, training depends less on the scale of the initial weights.",
@@ -1118,6 +1199,8 @@ CLAIMS: dict[str, Claim] = {
         "above in the other.",
         parts=_robust_init,
         compares="width of the region that trains",
+        chapter="08_robustness",
+        experiment="robustness",
     ),
     "gradients_by_layer": Claim(
         statement="Without batch normalization, gradients vanish or explode through the layers; with it, less so.",
@@ -1128,6 +1211,8 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="it is steeper with BatchNorm; partly, if some parts hold and some fail.",
         parts=_gradients_by_layer,
         compares="factor from one layer to the next, Standard over BatchNorm",
+        chapter="08_robustness",
+        experiment="robustness",
     ),
     "flat_minima": Claim(
         statement="Batch normalization leads training to flatter places.",
@@ -1138,6 +1223,8 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="both are smaller; partly, if one is and the other is larger.",
         parts=_flat_minima,
         compares="sharpness at equal training loss, Standard over BatchNorm",
+        chapter="09_minima",
+        experiment="minima",
     ),
     "shallow_not_flatter": Claim(
         statement="In a shallow network batch normalization does not lead to flatter places.",
@@ -1147,6 +1234,8 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="both are larger; partly, if one is and the other is smaller.",
         parts=_shallow_not_flatter,
         compares="shallow: sharpness at equal training loss, Standard over BatchNorm",
+        chapter="09_minima",
+        experiment="shallow",
     ),
 }
 
@@ -1178,12 +1267,14 @@ def find(name: str) -> Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A computed verdict: its word, its reason, and a row for each part (holds: True, False, or None for open)."""
+    """A computed verdict: its word, its reason, and a row for each part (holds: True, False, or None for open); scale:
+    of which runs."""
 
     claim: Claim
     word: str
     reason: str
     parts: pd.DataFrame
+    scale: str = ""
 
     def _repr_html_(self) -> str:
         columns = [name for name in self.parts if name not in ("effect", "holds")] + ["holds"]
@@ -1195,6 +1286,73 @@ class Verdict:
         said = f"<strong>{SIGNS[self.word]} {self.word.capitalize()}.</strong> {escape(self.claim.statement)}"
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return f'<div class="verdict"><p>{said} <em>{escape(self.reason)}</em></p>{table}</div>'
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The verdicts on one claim at several scales, the largest first."""
+
+    name: str
+    each: tuple[Verdict, ...]
+
+    @property
+    def here(self) -> Verdict:
+        """That at the smallest scale, which a page measures itself."""
+        return self.each[-1]
+
+    @property
+    def largest(self) -> dict[str, str]:
+        """The word at the largest scale, and that scale, for a page to keep."""
+        return {"largest": self.each[0].word, "scale": self.each[0].scale}
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Their words, for a page to keep: at the page's own scale and, with "-record", at the largest on record."""
+        return {f"verdict-{self.name}": self.here.word, f"verdict-{self.name}-record": self.each[0].word}
+
+    def _repr_html_(self) -> str:
+        return "".join(each._repr_html_() for each in self.each)
+
+
+def verdicts(name: str, scales: Sequence[tuple[Any, pd.DataFrame]], *, paper: pd.DataFrame | None = None) -> Verdicts:
+    """`judge` at several scales: (setting, frame), the largest first."""
+    return Verdicts(name, tuple(judge(name, frame, setting=setting, paper=paper) for setting, frame in scales))
+
+
+@dataclass(frozen=True)
+class Scoreboard:
+    """All verdicts as one table, a row a claim: at the largest scale that there is, at the page's own, and its page."""
+
+    rows: tuple[Verdicts, ...]
+
+    def _repr_html_(self) -> str:
+        names = ("Claim", "At the largest scale", "which is", "At this page's scale", "Chapter")
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in self._cells(row))}</tr>" for row in self.rows)
+        return f'<table class="scoreboard"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+    def _cells(self, row: Verdicts) -> list[str]:
+        claim, largest, here = row.here.claim, row.each[0], row.here if len(row.each) > 1 else None
+        link = f'<a href="{claim.chapter}.html">{int(claim.chapter[:2])}</a>'
+        words = [escape(claim.statement), f"<strong>{_sign(largest.word)}</strong>", escape(largest.scale)]
+        return [*words, _sign(here.word) if here else "", link]
+
+
+@dataclass(frozen=True)
+class Details:
+    """A claim with its criterion and its verdicts, folded away behind a line."""
+
+    verdicts: Verdicts
+
+    def _repr_html_(self) -> str:
+        claim = self.verdicts.here.claim
+        said = ", ".join(dict.fromkeys(_sign(each.word) for each in self.verdicts.each))
+        body = claim._repr_html_() + self.verdicts._repr_html_()
+        return f"<details><summary>{said}: {escape(claim.statement)}</summary>{body}</details>"
+
+
+def _sign(word: str) -> str:
+    return f"{SIGNS[word]}\N{NO-BREAK SPACE}{word}"
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
@@ -1245,21 +1403,22 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
         reason = f"Not judged on {frame.attrs['classes']} classes: the criterion is for ten."
     elif not judged:
         reason = f"{frame.attrs['missing']} runs are missing."
-    return Verdict(claim, word, reason, pd.DataFrame(rows))
+    return Verdict(claim, word, reason, pd.DataFrame(rows), frame.attrs.get("scale", ""))
 
 
-def benefit(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
-    """The dose-response: for each dose of noise, how many times faster than Standard noisy BatchNorm reaches 90 %.
+def benefit(frame: pd.DataFrame, *, lr: float, least: float = ARRIVED) -> pd.DataFrame:
+    """The dose-response: for each dose of noise, how many times faster than Standard noisy BatchNorm reaches `least`.
 
     Columns dose (0 is BatchNorm without noise), speedup (geometric mean over seeds), low, high (95 % t interval of the
     paired log ratio), helps ("yes" where the interval lies above 1, "no" where it lies below, else "open"), arrived and
-    runs: of how many noisy runs how many reached 90 %. Where some did not, speedup and interval are upper bounds.
+    runs: of how many noisy runs how many reached it. Where some did not, speedup and interval are upper bounds.
     """
     rows = []
     for dose in [0.0, *sorted(frame.dose[frame.norm == "noisy"].unique())]:
         arm = ("noisy" if dose else "batch", lr)
-        there = arrival(frame, *arm, dose=dose).count()
-        ratio = log2_ratio(steps_to(frame, "none", lr), steps_to(frame, *arm, dose=dose))
+        there = arrival(frame, *arm, dose=dose, least=least).count()
+        slow, fast = (steps_to(frame, "none", lr, least=least), steps_to(frame, *arm, dose=dose, least=least))
+        ratio = log2_ratio(slow, fast)
         low, high = interval(ratio)
         helps = "yes" if low > 0 else "no" if high < 0 else "open"
         row = {"dose": dose, "speedup": 2 ** ratio.mean(), "low": 2**low, "high": 2**high}
@@ -1297,34 +1456,44 @@ def residuals(frame: pd.DataFrame, paper: pd.DataFrame, quantity: str, by: list[
     return table.sort_values("typical").reset_index()
 
 
-def distances(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """How far the paper's curves lie from ours: a row for each panel (quantity and layer) and each arm in it.
+def distances(beside: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
+    """How far the paper's curves lie from ours: a row for each figure, panel (quantity and layer) and arm in it.
 
-    Compared at the steps that both have. median: of |paper - mean over our seeds|, in the panel's unit. inside: the
-    share of the paper's points in the 95 % t prediction interval for one more run; taken of logarithms where the
-    panel's axis is logarithmic. points: how many there are; seeds: ours. An accuracy is compared smoothed.
+    beside: by figure, our frame and the paper's. Compared at the steps that both have. ours, paper: medians over these;
+    median: of |paper - mean over our seeds|, in the panel's unit. inside: the share of the paper's points in the 95 % t
+    prediction interval for one more run, taken of logarithms where the panel's axis is logarithmic. points: how many
+    there are; seeds: ours. An accuracy of single batches is compared smoothed.
     """
+    columns = ["figure", "quantity", "layer", "norm", "lr", "median", "ours", "paper", "inside", "points", "seeds"]
+    tables = [_distances(*both).assign(figure=figure) for figure, both in beside.items()]
+    return pd.concat([table for table in tables if len(table)] or [pd.DataFrame(columns=columns)])[columns]
+
+
+def _distances(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     panel = ["quantity", "layer", "norm", "lr"]
     paper = paper[paper.quantity != "train_accuracy"] if "smooth_accuracy" in set(paper.quantity) else paper
-    top = frame.layer.max()  # a shorter network's last hidden layer stands in for the paper's
-    paper = paper.assign(layer=paper.layer.clip(upper=top) if pd.notna(top) else paper.layer)
-    at_one = frame[frame.dose.isna() | (frame.dose == 1)]
-    both = at_one[[*panel, "step", "seed", "value"]].merge(
-        paper[[*panel, "step", "value"]].dropna(subset="value"), on=[*panel, "step"], suffixes=("", "_paper")
-    )
+    paper = paper.assign(layer=paper.layer.astype(float).clip(upper=frame.layer.max()))  # of a shorter network the last
+    ours = frame[frame.dose.isna() | (frame.dose == 1)].astype({"layer": float, "value": float})
+    both = ours.merge(paper.dropna(subset="value"), on=[*panel, "step"], suffixes=("", "_paper"))
     rows = []
     for key, points in both.groupby(panel, dropna=False):
-        logarithmic = QUANTITIES[key[0]].scale == "log"
+        here, theirs = (
+            points.pivot(index="step", columns="seed", values="value"),
+            points.groupby("step").value_paper.first(),
+        )
+        row = {
+            "median": (theirs - here.mean(axis=1)).abs().median(),
+            "ours": here.median().median(),
+            "paper": theirs.median(),
+        }
         with np.errstate(divide="ignore", invalid="ignore"):
-            ours, theirs = (np.log(points[c]) if logarithmic else points[c] for c in ("value", "value_paper"))
-        by_step = ours.groupby(points.step)
-        count, mean = by_step.count(), by_step.mean()
-        reach = stats.t.ppf(0.975, count - 1) * by_step.std() * np.sqrt(1 + 1 / count)
-        apart = (theirs.groupby(points.step).first() - mean).abs()
-        plain = points.groupby("step").agg({"value": "mean", "value_paper": "first"}).diff(axis=1).value_paper.abs()
-        row = {"median": plain.median(), "inside": (apart <= reach).mean(), "points": len(mean), "seeds": count.min()}
-        rows.append(dict(zip(panel, key, strict=True)) | row)
-    return pd.DataFrame(rows, columns=[*panel, "median", "inside", "points", "seeds"])
+            if QUANTITIES[key[0]].scale == "log":
+                here, theirs = np.log(here), np.log(theirs)
+        n = here.count(axis=1)
+        reach = stats.t.ppf(0.975, n - 1) * here.std(axis=1) * np.sqrt(1 + 1 / n)
+        row["inside"] = ((theirs - here.mean(axis=1)).abs() <= reach).mean()
+        rows.append(dict(zip(panel, key, strict=True)) | row | {"points": len(theirs), "seeds": int(n.min())})
+    return pd.DataFrame(rows)
 
 
 # ---- mistakes ------------------------------------------------------------------------------------------------------

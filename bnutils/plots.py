@@ -149,6 +149,32 @@ def overlay(paper: pd.DataFrame, quantity: str, *, layer: int | None = None, ax:
     return ax
 
 
+def panel(quantity: str, layer: float) -> str:
+    """What a panel shows, in words; NaN is no layer."""
+    return QUANTITIES[quantity].label + ("" if pd.isna(layer) else f", layer {layer:g}")
+
+
+def overlays(frame: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    """All that a figure of the paper draws, a panel for each quantity and layer, its curves in black over ours."""
+    paper = paper[paper.quantity != "train_accuracy"] if "smooth_accuracy" in set(paper.quantity) else paper
+    kinds = list(paper[["quantity", "layer"]].drop_duplicates().itertuples(index=False, name=None))
+    words = [panel(*kind) for kind in kinds]
+    columns = min(3, len(kinds))
+    rows = [[*words[at : at + columns], *[""] * columns][:columns] for at in range(0, len(kinds), columns)]
+    figure, axes = panels(*rows, height=2.6, width=10)
+    arms = frame[frame.dose.isna() | (frame.dose == 1)].merge(
+        paper[["norm", "lr"]].drop_duplicates(), on=["norm", "lr"]
+    )
+    for ax, (quantity, layer) in zip(axes.flat, kinds, strict=False):
+        at = None if pd.isna(layer) else layer
+        curves(arms, quantity, layer=at if at is None else min(at, arms.layer.max()), ax=ax)
+        overlay(paper, quantity, layer=at, ax=ax)
+    for ax in list(axes.flat)[len(kinds) :]:
+        ax.set_axis_off()
+    legend(figure)
+    return figure
+
+
 def _as_long(ax: Axes) -> None:
     """What is drawn from here on does not stretch the axis of steps, if anything is drawn already."""
     if ax.lines:

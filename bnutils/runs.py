@@ -47,6 +47,9 @@ BANDS = {
 # The figures of v3 that can be asked for, with the interval in steps at which the paper logged them.
 PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100, "8": 100, "10": 50}
 PAPER_FIGURES |= {"5a": 100, "5b": 50, "12": 100, "13": 50}
+# The experiment of ours that each is the counterpart of.
+COUNTERPARTS = {"1a": "speed", "1b": "speed", "2": "noise", "3a": "shift", "3b": "linear", "4": "landscape"}
+COUNTERPARTS |= {"5a": "norms", "5b": "linear_norms", "8": "noise", "10": "linear", "12": "norms", "13": "linear_norms"}
 PAPER_CURVES = Path(__file__).parents[1] / "book" / "paper" / "curves.csv"
 
 
@@ -162,7 +165,9 @@ def _together(
     frame = with_derived(frame)
     frame.attrs["missing"] = missing
     frame.attrs["classes"] = identity_of(setting.dataset)[1] if name in LAYERS else 0
-    frame.attrs["source"] = _source(provenance, measured, seconds)
+    frame.attrs["source"] = _source(provenance, frame.seed.nunique(), measured, seconds)
+    images = f"{Path(setting.dataset).name}, preset {setting.preset}"
+    frame.attrs["scale"] = {"linear": setting.linear.words, "linear_norms": setting.linear.words}.get(name, images)
     return frame
 
 
@@ -171,18 +176,35 @@ ON_RECORD = [(preset, images) for preset in ("paper", "cifar") for images in ("c
 
 
 def on_record(name: str) -> tuple[Setting, pd.DataFrame]:
-    """The largest published record of an experiment on CIFAR-10, and its setting: read, never measured.
+    """The largest record of an experiment on CIFAR-10, and its setting: read, never measured.
 
-    Where none is published, an empty frame at the smallest of these scales. `attrs` are those of `experiment`.
+    The largest scale of which every run is published or kept on this machine; where there is none, the largest with
+    any; where there is none of that either, an empty frame. `attrs` are those of `experiment`.
     """
-    for preset, images in ON_RECORD:
-        if images not in data.KNOWN:
-            continue
-        setting = presets.get(preset, dataset=images)
-        kept = {each: each.kept() for each in needed(setting, name)}
-        if any(frame is not None for frame in kept.values()):
-            break
-    return setting, _together(setting, name, kept)
+    settings = [presets.get(preset, dataset=images) for preset, images in ON_RECORD if images in data.KNOWN]
+    there = [[each.exists for each in needed(setting, name)] for setting in settings]
+    places = range(len(settings))
+    best = max(places, key=lambda place: (all(there[place]), any(there[place]), -place))
+    return settings[best], _together(settings[best], name, {each: each.kept() for each in needed(settings[best], name)})
+
+
+def scales(setting: Setting, name: str) -> list[tuple[Setting, pd.DataFrame]]:
+    """An experiment at every scale that there is: the largest record first, if one is complete, and this setting's."""
+    larger, here = on_record(name), (setting, experiment(setting, name))
+    return [here] if larger[1].empty or larger[1].attrs["missing"] else [larger, here]
+
+
+def beside_paper(setting: Setting) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """By figure of the paper, our runs at the scale of its curves, and its curves: those on CIFAR-10 that are on
+    record, and the deep linear network's at its full scale."""
+    frames = {}
+    for name in dict.fromkeys(COUNTERPARTS.values()):
+        frames[name] = experiment(setting, name) if name.startswith("linear") else on_record(name)[1]
+    return {
+        figure: (frames[name], paper(figure))
+        for figure, name in COUNTERPARTS.items()
+        if not frames[name].attrs["missing"]
+    }
 
 
 def record(
@@ -233,19 +255,25 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _source(provenance: list[dict], measured: int, seconds: float) -> str:
+def _source(provenance: list[dict], seeds: int, measured: int, seconds: float) -> str:
     """One sentence on where the runs of a frame come from."""
     if not provenance:
         return "No run of this setting is on record."
     each = pd.DataFrame(provenance)
-    count = f"{len(each)} run" + "s" * (len(each) > 1)
-    what = f"{count} of preset {', '.join(each.preset.unique())} on {', '.join(each.dataset.unique())}"
     published = int(each.get("published", pd.Series(dtype=bool)).eq(True).sum())
-    kept = len(each) - measured - published
-    how = f"{measured} measured now in {_duration(seconds)}, {kept} read from the local cache"
-    how += f", {published} from the published records" if published else ""
-    cost = f"{_duration(each.seconds.sum())} of {', '.join(each.device.unique())}"
-    return f"{what}: {how} ({cost}; torch {', '.join(each.torch.unique())}; last on {each.date.max()[:10]})."
+    ways = {
+        f"measured now in {_duration(seconds)}": measured,
+        "read from the local cache": len(each) - measured - published,
+        "read from the published records": published,
+    }
+    how = ", ".join(f"{count} {way}" for way, count in ways.items() if count)
+    what = f"{len(each)} run{'s' * (len(each) > 1)} of preset {', '.join(each.preset.unique())}"
+    of = {"": "device", "torch ": "torch", "commit ": "commit"}
+    made = "; ".join(word + ", ".join(each[name].dropna().unique()) for word, name in of.items() if name in each)
+    return (
+        f"{what} on {', '.join(each.dataset.unique())}, {seeds} seeds: {how} "
+        f"({_duration(each.seconds.sum())} of {made}; last on {each.date.max()[:10]})."
+    )
 
 
 def with_derived(frame: pd.DataFrame, *, smooth: int = SMOOTH) -> pd.DataFrame:
@@ -407,4 +435,7 @@ def paper(figure: str) -> pd.DataFrame:
         keys = Arm(norm, lr, dose=float(norm == "noisy")).keys | {"layer": layer, "quantity": name}
         frames.append(pd.DataFrame({"step": step, "value": value}).assign(**keys))
     frame = pd.concat(frames, ignore_index=True).reindex(columns=COLUMNS)
-    return with_derived(frame, smooth=SMOOTH_PAPER) if figure in ("1a", "2", "3a", "5a", "12") else frame
+    frame = with_derived(frame, smooth=SMOOTH_PAPER) if figure in ("1a", "2", "3a", "5a", "12") else frame
+    frame.attrs["source"] = f"The paper's curves were read from the vector graphics of its Fig. {figure} in v3."
+    frame.attrs["scale"] = "the paper"
+    return frame

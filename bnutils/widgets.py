@@ -10,19 +10,34 @@ from pkgutil import resolve_name
 import ipywidgets
 import matplotlib.pyplot as plt
 import myst_nb
+import pandas as pd
 from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
 
-def glue(values: dict[str, float | str]) -> None:
-    """Keep numbers and words computed in a cell under keys, for the prose of any page: {glue:text}`key:.2f`."""
+def glue(values: dict[str, object]) -> None:
+    """Keep what a cell computed under keys, for any page: numbers and words as {glue:text}`key:.2f`, tables whole."""
     for key, value in values.items():
-        myst_nb.glue(key, value if isinstance(value, str) else float(value), display=False)
+        shown = isinstance(value, str) or hasattr(value, "_repr_html_")
+        myst_nb.glue(key, value if shown else float(value), display=False)
 
 
 def note(words: str) -> HTML:
     """A line that says where what follows comes from."""
     return HTML(f'<p class="measured">{escape(words)}</p>')
+
+
+def data(name: str, *frames: pd.DataFrame, quantities: Sequence[str]) -> HTML:
+    """The line below a figure: where its numbers come from, and the numbers themselves, as CSV under the figure's name.
+
+    The rows of these quantities in all frames; the column `of` tells the frames apart.
+    """
+    parts = [frame[frame.quantity.isin(quantities)].assign(of=frame.attrs.get("scale", "")) for frame in frames]
+    rows = pd.concat([part for part in parts if len(part)] or parts[:1]).dropna(axis=1, how="all")
+    csv = b64encode(rows.to_csv(index=False, float_format="%.6g").encode()).decode()
+    words = " ".join(dict.fromkeys(frame.attrs.get("source", "") for frame in frames))
+    link = f'<a download="{name}.csv" href="data:text/csv;base64,{csv}">{name}.csv</a>'
+    return HTML(f'<p class="measured">{escape(words)} The numbers drawn: {link}</p>')
 
 
 def source(*names: str) -> Markdown:

@@ -10,10 +10,12 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from base64 import b64decode
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,6 +26,8 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = ROOT / "book" / "web" / "node_modules"
+# numbers that a page carries in a link
+CSV = re.compile(r'<a download="(?P<name>[\w-]+\.csv)" href="data:text/csv;base64,(?P<csv>[^"]*)">')
 # what the pages load; the site serves it under the same names, which stand in _config.yml
 ASSETS = [
     "mathjax/es5/tex-chtml.js",
@@ -71,8 +75,9 @@ def digest(chapter: Path, parameters: dict) -> str:
     return result.hexdigest()
 
 
-def tidy(notebook: nbformat.NotebookNode) -> None:
-    """Hide the injected parameters like the cell they replace; drop the times and paths of the machine that ran it."""
+def tidy(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Hide the injected parameters like the cell they replace; drop the times and paths of the machine that ran it; put
+    the numbers of its figures into files in this folder."""
     tagged = [set(cell.metadata.get("tags", [])) for cell in notebook.cells]
     shared = set().union(*(tags for tags in tagged if "parameters" in tags))
     for cell in notebook.cells:
@@ -80,7 +85,18 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
             cell.metadata.tags = sorted(shared - {"parameters"} | {"injected-parameters", "hide-input"})
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
+        for output in cell.get("outputs", []):
+            html = output.get("data", {}).get("text/html")
+            if html:
+                output.data["text/html"] = CSV.sub(lambda link: numbers(link, folder), html)
     notebook.metadata.pop("papermill", None)
+
+
+def numbers(link: re.Match, folder: Path) -> str:
+    """A link to the numbers in a file of their own, in the place of one that carries them: the page stays light."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / link["name"]).write_bytes(b64decode(link["csv"]))
+    return f'<a download="{link["name"]}" href="../_static/{folder.name}/{link["name"]}">'
 
 
 def execute(chapter: Path, parameters: dict, tree: Path, executed: Path) -> None:
@@ -117,7 +133,7 @@ def execute(chapter: Path, parameters: dict, tree: Path, executed: Path) -> None
             f"{name} failed: {reason} (no site was built, that of the last build stays; the traceback is in {failed})",
             1,
         )
-    tidy(notebook)
+    tidy(notebook, executed / "data")
     notebook.metadata["digest"] = key
     nbformat.write(notebook, failed)
     failed.replace(copy)
@@ -176,6 +192,8 @@ def main() -> None:
         execute(chapter, parameters[chapter], tree, executed)
     for chapter in chapters:
         shutil.copy2(executed / chapter.relative_to(ROOT), tree / chapter.relative_to(ROOT))
+    if (executed / "data").is_dir():
+        shutil.copytree(executed / "data", tree / "_assets" / "data")
     build_site(tree, output)
 
 

@@ -27,9 +27,12 @@ def main() -> None:
         for output in cell.outputs
         if RECORD in output.get("data", {})
     }
-    words = {name: glued[f"verdict-{name}"] for name in claims.CLAIMS if f"verdict-{name}" in glued}
-    rows = [f"| {claims.CLAIMS[name].statement} | {claims.SIGNS[word]} {word} |" for name, word in words.items()]
-    table = "\n".join([f"| Claim | at preset {glued['speed-preset']} |", "|---|---|", *rows])
+    words = {name: (glued[f"largest-{name}"], glued[f"scale-{name}"]) for name in claims.CLAIMS}
+    rows = [
+        f"| {claims.CLAIMS[name].statement} | {claims.SIGNS[word]} {word} | {scale} |"
+        for name, (word, scale) in words.items()
+    ]
+    table = "\n".join(["| Claim | Verdict | at the scale of |", "|---|---|---|", *rows])
     readme = ROOT / "README.md"
     before, rest = readme.read_text().split(START)
     readme.write_text(f"{before}{START}{table}\n{END}{rest.split(END)[1]}")

@@ -54,6 +54,16 @@ def test_a_page_tells_nothing_of_the_machine(executed, built):
     assert not [cell for cell in executed.cells if {"papermill", "execution"} & set(cell.metadata)]
 
 
+def test_the_numbers_of_every_figure_are_a_file_beside_the_page(executed, built):
+    """A page carries links; what they lead to is in the site, and is a table."""
+    text = json.dumps(executed)
+    assert "data:text/csv" not in text
+    for name in re.findall(r"_static/data/([\w-]+\.csv)", text):
+        head, *rows = (built[0] / "html" / "_static" / "data" / name).read_text().splitlines()
+        assert "quantity" in head.split(",") and head.endswith(",of"), name
+        assert rows, name
+
+
 # ---- the builder ---------------------------------------------------------------------------------------------------
 
 

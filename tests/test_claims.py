@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from build import ROOT
 from scipy import stats
 
 from bnutils import claims, presets, runs, store
@@ -821,3 +822,85 @@ def test_sides_pair_cases_and_say_where_they_are():
     assert set(table.place) == {"random, quadratic", "batch"} and set(table.form) == {"corrected", "printed"}
     assert table[table.form == "printed"].difference.tolist() == [0.5] * 6
     assert claims.statements(pd.DataFrame(columns=list(two_sides(1, 1, 1)))).empty
+
+
+# ---- all verdicts, and how far the paper's curves are --------------------------------------------------------------
+
+
+def test_the_distance_of_a_panel_is_that_of_its_points():
+    """Three seeds at 1, 2, 3: the next run is expected within 2 +- 4.97; the paper at 2.5 is inside, at 8 outside."""
+    paper = runs.paper("3a")
+    cosine = paper[(paper.quantity == "shift_cosine") & (paper.lr == 0.1) & (paper.norm == "none")]
+    cosine = cosine[cosine.layer == 5]
+    ours = frame([rows("none", 0.1, s + 1.0, quantity="shift_cosine", seed=s, layer=5, every=100) for s in range(3)])
+    for there, inside in ((2.5, 1.0), (8.0, 0.0)):
+        (row,) = claims.distances({"3a": (ours, cosine.assign(value=there))}).to_dict("records")
+        assert (row["figure"], row["quantity"], row["norm"], row["seeds"]) == ("3a", "shift_cosine", "none", 3)
+        assert row["median"] == pytest.approx(there - 2) and row["inside"] == inside and row["points"] == 11
+        assert (row["ours"], row["paper"]) == (2, there)
+
+
+def test_the_interval_of_a_logarithmic_panel_is_of_logarithms():
+    """Seeds at 1, 10 and 100: as numbers the next run may be below zero, as logarithms hardly at 1e6 or 1e-6."""
+    paper = runs.paper("3a")
+    l2 = paper[(paper.quantity == "shift_l2") & (paper.lr == 0.1) & (paper.norm == "none") & (paper.layer == 5)]
+    ours = frame([rows("none", 0.1, 10.0**s, quantity="shift_l2", seed=s, layer=5, every=100) for s in range(3)])
+    for value, inside in ((1e-3, 1.0), (1e-6, 0.0), (1e6, 0.0), (300.0, 1.0)):
+        (row,) = claims.distances({"3a": (ours, l2.assign(value=value))}).to_dict("records")
+        assert row["inside"] == inside
+
+
+def test_the_last_hidden_layer_stands_in_for_one_that_a_network_lacks():
+    ours = frame([rows("none", 0.1, 1.0, quantity="mean_step", seed=s, layer=12, every=100) for s in range(2)])
+    (row,) = claims.distances({"8": (ours, runs.paper("8"))}).to_dict("records")
+    assert (
+        row["layer"] == 12
+        and row["paper"]
+        == runs.paper("8")
+        .query("quantity == 'mean_step' and layer == 13 and norm == 'none' and step <= 1000")
+        .value.median()
+    )
+
+
+def test_nothing_to_compare_is_an_empty_table():
+    nothing = pd.DataFrame(columns=store.COLUMNS)
+    assert claims.distances({}).empty and claims.distances({"3a": (nothing, runs.paper("3a"))}).empty
+
+
+def test_a_claim_at_two_scales_has_two_verdicts_the_largest_first():
+    fast, slow = (
+        frame(arriving("none", 0.1, *steps) + arriving("batch", 0.1, 100, 100, 100))
+        for steps in ((400,) * 3, (110,) * 3)
+    )
+    fast.attrs["scale"], slow.attrs["scale"] = "cifar10, preset paper", "digits, preset quick"
+    found = claims.verdicts("speed", [(PAPER, fast), (QUICK, slow)])
+    assert [each.word for each in found.each] == ["reproduced", "not reproduced"] and found.here is found.each[1]
+    assert found.words == {"verdict-speed": "not reproduced", "verdict-speed-record": "reproduced"}
+    assert found.largest == {"largest": "reproduced", "scale": "cifar10, preset paper"}
+    assert found._repr_html_().index("Reproduced.") < found._repr_html_().index("Not reproduced.")
+    board = claims.Scoreboard((found, claims.verdicts("speed", [(QUICK, slow)])))._repr_html_()
+    both, alone = board.split("<tr>")[2:]
+    assert "✓\N{NO-BREAK SPACE}reproduced" in both and "cifar10, preset paper" in both and "✗" in both
+    assert "digits, preset quick" in alone and "<td></td>" in alone and 'href="01_speed.html">1<' in alone
+    details = claims.Details(found)._repr_html_()
+    assert details.startswith("<details><summary>") and found.here.claim.criterion in details
+
+
+@pytest.mark.parametrize("name", claims.CLAIMS)
+def test_every_claim_has_a_page_runs_and_where_it_says_so_curves(name):
+    claim = claims.CLAIMS[name]
+    assert (ROOT / "book" / f"{claim.chapter}.ipynb").exists() and claim.experiment in presets.EXPERIMENTS
+    if claim.figure:
+        values = [part.effect(runs.paper(claim.figure)) for part in claim.parts(PAPER)]
+        assert any(value.notna().any() for value in values)
+
+
+@pytest.mark.parametrize(("least", "ratio"), [(0.9, 4.0), (0.5, 2.0)])
+def test_steps_are_counted_to_what_the_setting_says(least, ratio):
+    """Two networks that pass one half at steps 50 and 100, and nine tenths at 100 and 400."""
+    accuracy = np.full((2, 101), 0.3)
+    for row, (half, most) in zip(accuracy, ((50, 100), (100, 400)), strict=True):
+        row[half // 10 :], row[most // 10 :] = 0.6, 0.95
+    runs_of = [rows(n, 0.1, a, seed=s) for s in range(3) for n, a in zip(("batch", "none"), accuracy, strict=True)]
+    (part,) = claims.find("speed").parts(replace(QUICK, arrived=least))
+    assert (2 ** part.effect(frame(runs_of))).tolist() == pytest.approx([ratio] * 3)

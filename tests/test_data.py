@@ -587,3 +587,27 @@ def test_an_impossible_batch_is_named(batch):
 
 def test_negative_steps_are_named():
     assert message(ValueError, data.batches, 100, 10, steps=-1, seed=0) == "steps -1: accepted are 0 or more"
+
+
+# ---- images whose records can be read without having them ----------------------------------------------------------
+
+
+def test_what_is_known_of_images_is_what_loading_them_says():
+    digits = data.load("digits")
+    assert data.identity("digits") == data.KNOWN["digits"] == (digits.fingerprint, len(digits.classes))
+
+
+def test_known_images_that_are_not_here_have_an_identity_and_say_where_they_are():
+    data.check("cifar10-jpeg")
+    assert data.identity("cifar10-jpeg")[1] == 10
+    with pytest.raises(FileNotFoundError, match=f"clone {data.JPEG} at commit {data.JPEG_COMMIT} into a folder called"):
+        data.load("cifar10-jpeg")
+
+
+def test_other_images_do_not_pass_for_known_ones(tmp_path, cache):
+    for name in ("a", "b"):
+        (tmp_path / "cifar10-jpeg" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (4, 4)).save(tmp_path / "cifar10-jpeg" / name / f"{number}.png")
+    with pytest.raises(ValueError, match="are not those known as cifar10-jpeg: rename the folder"):
+        data.load(str(tmp_path / "cifar10-jpeg"))

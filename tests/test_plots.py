@@ -119,6 +119,8 @@ DRAWINGS = {
 DRAWINGS |= {
     "multiples": lambda f: plots.multiples(f, f, quantity="smooth_accuracy", norms=PAIR, words=["ours", "again"]),
     "smoothings": lambda f: plots.smoothings(f, norms=["batch"]),
+    "landscapes": lambda f: plots.landscapes(f, f, words=["a", "b"], paper=runs.paper("4"))[0, 0].figure,
+    "overlays": lambda f: plots.overlays(f, runs.paper("1a")),
     "one_norm": lambda f: plots.one_norm(f, "batch", layer=3),
     "scatter": lambda f: (
         plots.scatter(claims.smooth_and_fast(f, lr=0.1, window="all of training"), "beta", words="beta").figure
@@ -346,24 +348,51 @@ def test_spread_is_even_and_keeps_both_ends(values, count, chosen):
 # ---- beside the paper ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("preset", "shared"), [("paper", True), ("cifar", True), ("quick", False), ("smoke", False)])
-def test_only_the_papers_own_images_share_its_axes(preset, shared):
-    figure, (ours, theirs) = plots.beside_paper(presets.PRESETS[preset])
-    assert ours.get_shared_x_axes().joined(ours, theirs) == ours.get_shared_y_axes().joined(ours, theirs) == shared
-    dataset = presets.PRESETS[preset].dataset
-    assert dataset in words(figure)[0] and words(figure)[1] == "the paper: CIFAR-10, one run"
+def test_a_panel_for_each_scale_says_which_it_is():
+    figure, axes = plots.scales(presets.PRESETS["cifar"], presets.PRESETS["quick"])
+    assert words(figure) == ["cifar10, VGG-B x 0.25, 3 seeds", "digits, VGG-B x 0.125, 3 seeds"] and len(axes) == 2
+    assert not axes[0].get_shared_x_axes().joined(*axes), "digits are not drawn on the axes of CIFAR-10"
 
 
-def test_a_folder_of_images_is_called_by_its_name(tmp_path, monkeypatch):
-    """A page tells nothing of the machine, and images that merely sound like the paper's share no axes with them."""
+def test_a_folder_of_images_is_called_by_its_name(tmp_path):
+    """A page tells nothing of the machine."""
     for image in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
-        Path(tmp_path, "cifar10-mine", image).parent.mkdir(parents=True, exist_ok=True)
-        Path(tmp_path, "cifar10-mine", image).touch()
-    monkeypatch.chdir(tmp_path)
-    for dataset in (str(tmp_path / "cifar10-mine"), "cifar10-mine"):
-        figure, (ours, theirs) = plots.beside_paper(replace(presets.PRESETS["quick"], dataset=dataset))
-        assert words(figure)[0].startswith("ours: cifar10-mine,")
-        assert not ours.get_shared_x_axes().joined(ours, theirs)
+        Path(tmp_path, "mine", image).parent.mkdir(parents=True, exist_ok=True)
+        Path(tmp_path, "mine", image).touch()
+    assert plots.scale(replace(presets.PRESETS["quick"], dataset=str(tmp_path / "mine"))) == "mine, VGG-B x 0.125"
+
+
+def test_the_papers_curves_are_black_one_for_each_rate_and_no_longer_than_ours(measured):
+    """The frame has 1,000 steps, the paper's curves 15,000."""
+    ax = plots.curves(measured, "smooth_accuracy", ax=plt.figure().subplots())
+    before, ours = ax.get_xlim(), len(ax.lines)
+    plots.overlay(runs.paper("1a"), "smooth_accuracy", ax=ax)
+    lines = ax.lines[ours:]
+    assert ax.get_xlim() == before and {line.get_color() for line in lines} == {"black"}
+    assert [line.get_label() for line in lines] == [
+        f"the paper's {name}, {lr}" for lr in ("0.1", "0.5") for name in ("Standard", "BatchNorm")
+    ]
+    assert lines[0].get_linewidth() < lines[2].get_linewidth()
+    alone = plots.overlay(runs.paper("1a"), "smooth_accuracy", ax=plt.figure().subplots())
+    assert alone.get_xlim()[1] > 10_000, "where there is nothing of ours it is drawn whole"
+
+
+def test_the_papers_curves_lie_over_the_first_frame_only(measured):
+    def black(row):
+        return [sum(line.get_color() == "black" for line in ax.lines) for ax in row]
+
+    axes = plots.landscapes(measured, measured, words=["on record", "here"], paper=runs.paper("4"))
+    assert black(axes[0]) == [4, 4, 2] and black(axes[1]) == [0, 0, 0]
+    paper = runs.paper("3a")
+    layers = [(5, 10), (5, 10)]
+    axes = plots.shift_panels(measured, measured, words=["on record", "here"], layers=layers, paper=paper)
+    assert min(black(axes[0])) > 0 and black(axes[1]) == [0, 0, 0]
+    figure = plots.multiples(
+        measured, measured, quantity="smooth_accuracy", norms=["l1"], words=["a", "b"], paper=paper
+    )
+    assert len(figure.axes) == 2
+    figure = plots.overlays(runs.paper("3a"), runs.paper("3a"))
+    assert words(figure)[:2] == ["cosine, layer 5", "cosine, layer 10"] and black(figure.axes[:3]) == [4, 4, 4]
 
 
 def test_every_seed_has_a_curve_and_the_network_a_point(measured):

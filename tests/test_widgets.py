@@ -6,6 +6,8 @@ from io import BytesIO
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
@@ -87,6 +89,19 @@ def test_source_is_that_of_what_runs():
 
 def test_note_is_escaped():
     assert widgets.note("a < b & c").data == '<p class="measured">a &lt; b &amp; c</p>'
+
+
+def test_the_numbers_of_a_figure_come_with_it():
+    frame = pd.DataFrame({"quantity": ["loss", "beta"], "step": [1, 2], "value": [1 / 3, 2.0], "eta": [np.nan, np.nan]})
+    other = frame.copy()
+    frame.attrs, other.attrs = (
+        {"source": "1 run & more.", "scale": "digits"},
+        {"source": "The paper's.", "scale": "paper"},
+    )
+    shown = widgets.data("fig-loss", frame, other, quantities=["loss"]).data
+    assert shown.startswith('<p class="measured">1 run &amp; more. The paper&#x27;s. The numbers drawn: <a ')
+    (csv,) = re.findall(r'download="fig-loss.csv" href="data:text/csv;base64,([^"]+)">fig-loss.csv<', shown)
+    assert b64decode(csv).decode() == "quantity,step,value,of\nloss,1,0.333333,digits\nloss,1,0.333333,paper\n"
 
 
 # ---- in a kernel ---------------------------------------------------------------------------------------------------
