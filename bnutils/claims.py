@@ -1786,3 +1786,42 @@ def ranks(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
             found = rank(table[name], table.speed)
             rows.append({"measured": window, "landscape": words} | vars(found) | {"says": found.says})
     return pd.DataFrame(rows)
+
+
+# ---- what the paper leaves open ------------------------------------------------------------------------------------
+
+# The claims that the runs of a variant can decide, and those of them that need the loss around the network.
+AROUND = ("loss_range", "predictiveness", "two_orders", "smoothness")
+SENSITIVE = ("speed", "large_steps", "stability", "noisy_speed", "noisy_stability", "noise_alone", *AROUND)
+
+
+def flips(frames: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFrame:
+    """Whether another choice changes a verdict: a row for each variant, by its words, with the word of every claim.
+
+    frames and settings: by the words of each variant, the first being what the others are compared with. A column for
+    each claim of `SENSITIVE`, "" where it is not judged: with weight decay the loss around the network is not that of
+    the trained function. Then the names of the claims with another word than in the first: flips, where both are
+    reproduced, partly or not reproduced; opens, where it is inconclusive here; closes, where it is so in the first.
+    """
+
+    def word(variant: str, name: str) -> str:
+        if name in AROUND and settings[variant].recipe.decay:
+            return ""
+        return judge(name, frames[variant], setting=settings[variant]).word
+
+    words = {variant: {name: word(variant, name) for name in SENSITIVE} for variant in frames}
+    table = pd.DataFrame.from_dict(words, orient="index", columns=SENSITIVE).rename_axis("variant")
+    changes = {
+        variant: {name: _change(table[name].iloc[0], word) for name, word in row.items()}
+        for variant, row in words.items()
+    }
+    for kind in ("flips", "opens", "closes"):
+        table[kind] = [", ".join(name for name in SENSITIVE if row[name] == kind) for row in changes.values()]
+    return table
+
+
+def _change(was: str, now: str) -> str:
+    """What became of a word; nothing where it stayed or one of both was not judged."""
+    if was == now or not was or not now:
+        return ""
+    return "opens" if now == "inconclusive" else "closes" if was == "inconclusive" else "flips"

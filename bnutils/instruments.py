@@ -67,6 +67,15 @@ class ActivationProbe(RunProbe):
             self.before[layer] = mean, variance
 
 
+class MovementProbe(ActivationProbe):
+    """The rows of `ActivationProbe` on all units of a layer, for runs that are judged and not drawn."""
+
+    measures = ("layer_deviation", "layer_mean_step", "layer_variance_step")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
+        yield from (row for row in super().__call__(model, x, y) if row.quantity in self.measures)
+
+
 class GradientProbe(RunProbe):
     """Rows about the gradient on the batch of the step: how far it moves when layers before it do (Fig. 3), when the
     whole network moves along it (Figs 4, 11), and how long it is.

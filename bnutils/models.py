@@ -5,6 +5,7 @@ is `network.layer(i)` in every arm and a probe of `norm` sees the same place wit
 """
 
 import copy
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ DEPTHS: dict[str, tuple[int | str, ...]] = {
 }
 # What may follow the last matrix of the deep linear network.
 LAST = ("nothing", "norm", "affine")
+# How weights and biases may begin: see `check`.
+INITS = ("glorot", "default")
 
 # What a network asks of a normalizer: make_norm(channels, layer=..., spatial=...) gives the module for that layer.
 MakeNorm = Callable[..., nn.Module]
@@ -108,15 +111,32 @@ def _layer(linear: nn.Module, norm: nn.Module, *tail: nn.Module) -> nn.Module:
     return nn.Sequential(OrderedDict(linear=linear, norm=norm, tail=nn.Sequential(*tail)))
 
 
-def _initialise(network: Network, generator: torch.Generator) -> Network:
-    """Glorot: weights ~ U(-a, a), a = sqrt(6 / (fan_in + fan_out)); biases zero. Normalizers are not touched.
+def check(init: str) -> None:
+    """Raise ValueError, in one line, for an initialisation that does not exist.
+
+    glorot: weights ~ U(-a, a), a = sqrt(6 / (fan_in + fan_out)); biases zero. default: PyTorch's own, weights and
+    biases ~ U(-b, b), b = 1 / sqrt(fan_in).
+    """
+    if init not in INITS:
+        raise ValueError(f"unknown initialisation {init!r}: accepted are {', '.join(INITS)}")
+
+
+def _initialise(network: Network, generator: torch.Generator, init: str = "glorot") -> Network:
+    """Draw the weights and biases of all layers as `check` says. Normalizers are not touched.
 
     One that normalizes the weights takes them over once they are drawn.
     """
+    check(init)
     for layer in network:
-        nn.init.xavier_uniform_(layer.linear.weight, generator=generator)
-        if layer.linear.bias is not None:
-            nn.init.zeros_(layer.linear.bias)
+        weight, bias = layer.linear.weight, layer.linear.bias
+        if init == "default":
+            bound = 1 / math.sqrt(weight[0].numel())
+            nn.init.uniform_(weight, -bound, bound, generator=generator)
+            nn.init.uniform_(bias, -bound, bound, generator=generator)
+        else:
+            nn.init.xavier_uniform_(weight, generator=generator)
+            if bias is not None:
+                nn.init.zeros_(bias)
         if isinstance(layer.norm, norms.Weight):
             layer.norm.take(layer.linear)
     return network
@@ -156,8 +176,13 @@ class VGG:
         """How many numbered layers the network has: convolutions and three linear maps."""
         return sum(entry != "M" for entry in DEPTHS[self.depth]) + 3
 
-    def build(self, make_norm: MakeNorm, *, channels: int, classes: int, generator: torch.Generator) -> Network:
-        """A network for images [n channels 32 32] to logits [n classes]. Weights depend on `generator` alone."""
+    def build(
+        self, make_norm: MakeNorm, *, channels: int, classes: int, generator: torch.Generator, init: str = "glorot"
+    ) -> Network:
+        """A network for images [n channels 32 32] to logits [n classes]. `generator` and `init` set its weights.
+
+        Raises ValueError for an initialisation that `check` does not accept.
+        """
         layers: list[nn.Module] = []
         for entry in DEPTHS[self.depth]:
             if entry == "M":
@@ -174,7 +199,7 @@ class VGG:
             channels = out
         layers.append(_layer(nn.Linear(channels, classes), nn.Identity()))
         # The faster layout for narrow convolutions on a CPU: benchmarks/steps.py.
-        return _initialise(Network(*layers), generator).to(memory_format=torch.channels_last)
+        return _initialise(Network(*layers), generator, init).to(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

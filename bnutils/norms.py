@@ -2,9 +2,11 @@
 
 The noise of the paper's Algorithm 1 is a normalizer like any other. Open choices of the paper, with ours:
 
-- epsilon and momentum of BatchNorm: torch's defaults, 1e-5 and 0.1 (not stated in the paper); the same for lp.
+- epsilon and momentum of BatchNorm: torch's defaults, 1e-5 and 0.1 (not stated in the paper); the same for lp. Another
+  epsilon can be asked for.
 - "average lp norm, computed before the mean shift" (Sec. 3.3, in words only): see `lp`.
-- noise comes after the learned gamma and beta, before the non-linearity ("added to BatchNorm layers").
+- noise comes after the learned gamma and beta, before the non-linearity ("added to BatchNorm layers"), unless it is
+  asked for before them.
 - N(sigma, r_sigma): r_sigma is a standard deviation.
 - beyond the paper, over the values of one image and learned for each channel (or feature): see `make`.
 - at test time the noise is replaced by its expectation, a -> E[s] a + E[m] = (1 + n_sigma)/2 a, so that the layers
@@ -28,6 +30,7 @@ from bnutils import seeds
 NORMS = ("none", "batch", "noisy", "noisy_none", "l1", "l2", "linf")
 NORMS += ("layer", "group", "instance", "weight", "rms")  # beyond the paper
 EPSILON = 1e-5
+PLACES = ("after", "before")  # where noise may stand: after gamma and beta or before them
 
 
 @dataclass(frozen=True)
@@ -104,19 +107,21 @@ def _normal_quantiles(dtype: torch.dtype, device: torch.device) -> Float[Tensor,
     return torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16).to(device, dtype)
 
 
-def lp(a: Float[Tensor, "..."], norm: str, *, over: int | Sequence[int]) -> Float[Tensor, "..."]:
+def lp(
+    a: Float[Tensor, "..."], norm: str, *, over: int | Sequence[int], epsilon: float = EPSILON
+) -> Float[Tensor, "..."]:
     """(a - mean a) / N over the dimensions `over`; N the average lp norm of what was there before the shift (Sec. 3.3).
 
     l1: N = mean |a| + eps. l2: N = sqrt(mean a^2 + eps), so that it differs from batch normalization by the uncentred
     moment alone. linf: N = max |a| + eps.
     """
-    return (a - a.mean(over, keepdim=True)) / _size(a, norm, over)
+    return (a - a.mean(over, keepdim=True)) / _size(a, norm, over, epsilon)
 
 
-def _size(a: Tensor, norm: str, over: int | Sequence[int]) -> Tensor:
+def _size(a: Tensor, norm: str, over: int | Sequence[int], epsilon: float) -> Tensor:
     if norm == "l2":
-        return (a.square().mean(over, keepdim=True) + EPSILON).sqrt()
-    return EPSILON + (a.abs().mean(over, keepdim=True) if norm == "l1" else a.abs().amax(over, keepdim=True))
+        return (a.square().mean(over, keepdim=True) + epsilon).sqrt()
+    return epsilon + (a.abs().mean(over, keepdim=True) if norm == "l1" else a.abs().amax(over, keepdim=True))
 
 
 class Lp(nn.Module):
@@ -125,9 +130,9 @@ class Lp(nn.Module):
     In eval mode mean and N are their running averages, as in batch normalization.
     """
 
-    def __init__(self, channels: int, norm: str, *, momentum: float = 0.1):
+    def __init__(self, channels: int, norm: str, *, momentum: float = 0.1, epsilon: float = EPSILON):
         super().__init__()
-        self.norm, self.momentum = norm, momentum
+        self.norm, self.momentum, self.epsilon = norm, momentum, epsilon
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_size", torch.ones(channels))
@@ -136,10 +141,10 @@ class Lp(nn.Module):
         shape = (1, -1, *[1] * (a.dim() - 2))
         if self.training:
             over = [0, *range(2, a.dim())]
-            out = lp(a, self.norm, over=over)
+            out = lp(a, self.norm, over=over, epsilon=self.epsilon)
             with torch.no_grad():
                 self.running_mean.lerp_(a.mean(over), self.momentum)
-                self.running_size.lerp_(_size(a, self.norm, over).flatten(), self.momentum)
+                self.running_size.lerp_(_size(a, self.norm, over, self.epsilon).flatten(), self.momentum)
         else:
             out = (a - self.running_mean.view(shape)) / self.running_size.view(shape)
         return out * self.weight.view(shape) + self.bias.view(shape)
@@ -151,13 +156,26 @@ class RMS(nn.Module):
     gamma is one for each channel, as elsewhere, where torch.nn.RMSNorm would have one for each pixel.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, *, epsilon: float = EPSILON):
         super().__init__()
+        self.epsilon = epsilon
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, a: Float[Tensor, "n c *hw"]) -> Float[Tensor, "n c *hw"]:
-        size = nn.functional.rms_norm(a, a.shape[1:], eps=EPSILON)
+        size = nn.functional.rms_norm(a, a.shape[1:], eps=self.epsilon)
         return size * self.weight.view(1, -1, *[1] * (a.dim() - 2))
+
+
+class Affine(nn.Module):
+    """gamma a + beta, one of each for a channel: the second half of batch normalization, for noise to stand before."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, a: Float[Tensor, "n c *hw"]) -> Float[Tensor, "n c *hw"]:
+        shape = (1, -1, *[1] * (a.dim() - 2))
+        return torch.addcmul(self.bias.view(shape), self.weight.view(shape), a)
 
 
 class Weight(nn.Identity):
@@ -185,38 +203,55 @@ def frozen(model: nn.Module) -> Iterator[None]:
             layer.is_frozen = was
 
 
-def check(name: str) -> None:
-    """Raise ValueError, in one line, for a normalizer that does not exist."""
+def check(name: str, *, noise: str = "after") -> None:
+    """Raise ValueError, in one line, for a normalizer that does not exist and a place where noise cannot stand."""
     if name not in NORMS:
         raise ValueError(f"unknown norm {name!r}: accepted are {', '.join(NORMS)}")
+    if noise not in PLACES:
+        raise ValueError(f"noise {noise!r} gamma and beta: accepted are {', '.join(PLACES)}")
 
 
-def make(name: str, channels: int, *, layer: int, spatial: bool, seed: int = 0, dose: float = 1.0) -> nn.Module:
+def make(
+    name: str,
+    channels: int,
+    *,
+    layer: int,
+    spatial: bool,
+    seed: int = 0,
+    dose: float = 1.0,
+    epsilon: float = EPSILON,
+    noise: str = "after",
+) -> nn.Module:
     """The normalizer `name` for one layer: a module that keeps shape [n c h w] (spatial) or [n c].
 
     none: the identity. batch: batch normalization with learned gamma and beta (Ioffe and Szegedy 2015). noisy: batch,
     then `Noise`. noisy_none: `Noise` on the layer without batch normalization. l1, l2, linf: `Lp`. `dose` multiplies
-    the noise's constants; `seed` and `layer` name its stream.
+    the noise's constants; `seed` and `layer` name its stream. `epsilon` is that of every normalizer that has one;
+    `noise` says on which side of gamma and beta the noise of `noisy` stands, "after" or "before".
 
     Beyond the paper, statistics of each image by itself, with gamma and beta for each channel. layer: over all channels
     and pixels (Ba et al. 2016). group: over groups of channels and all pixels (Wu and He 2018), 32 groups as there, or
     as many as leave each four channels. instance: over the pixels of each channel (Ulyanov et al. 2016); the linear
     layers have one value there, and layer normalization instead. rms: `RMS`. weight: `Weight`, which the network asks
-    to take its linear map. Raises ValueError for another name.
+    to take its linear map. Raises ValueError for another name or place.
     """
-    check(name)
+    check(name, noise=noise)
     if name == "weight":
         return Weight()
-    normalizer: list[nn.Module] = [Lp(channels, name)] if name in ("l1", "l2", "linf") else []
+    between = name == "noisy" and noise == "before"
+    normalizer: list[nn.Module] = [Lp(channels, name, epsilon=epsilon)] if name in ("l1", "l2", "linf") else []
     if name in ("batch", "noisy"):
-        normalizer.append(nn.BatchNorm2d(channels) if spatial else nn.BatchNorm1d(channels))
+        kind = nn.BatchNorm2d if spatial else nn.BatchNorm1d
+        normalizer.append(kind(channels, eps=epsilon, affine=not between))
     if name in ("noisy", "noisy_none"):
         normalizer.append(Noise(NoiseConstants().times(dose), seed=seed, layer=layer))
+    if between:
+        normalizer.append(Affine(channels))
     if name == "rms":
-        normalizer.append(RMS(channels))
+        normalizer.append(RMS(channels, epsilon=epsilon))
     if name in ("layer", "group") or (name == "instance" and not spatial):
         groups = math.gcd(32, channels // math.gcd(4, channels)) if name == "group" else 1
-        normalizer.append(nn.GroupNorm(groups, channels))
+        normalizer.append(nn.GroupNorm(groups, channels, eps=epsilon))
     elif name == "instance":
-        normalizer.append(nn.InstanceNorm2d(channels, affine=True))
+        normalizer.append(nn.InstanceNorm2d(channels, eps=epsilon, affine=True))
     return nn.Sequential(*normalizer)

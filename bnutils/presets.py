@@ -3,7 +3,7 @@
 import ast
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from numbers import Real
 
@@ -13,8 +13,10 @@ from bnutils.linear import Linear
 # The layers that each experiment draws: activations in Figs 1c, 2 and 8, gradients in Fig. 3; none in Fig. 4.
 LAYERS = {"speed": (3, 11), "noise": (2, 9, 13), "shift": (5, 10), "landscape": (), "mistakes": (), "minima": ()}
 LAYERS["norms"] = (11,)  # Fig. 6
-# All experiments: those of the VGG; the deep linear network's own, the choices that it leaves open, and it with other
-# normalizers; the theorems; the map and the smaller one that a page measures; the minima of a shallow network.
+LAYERS["sensitivity"] = ()  # a table
+# All experiments: those of the VGG, the last with other choices where the paper leaves them open; the deep linear
+# network's own, the choices that it leaves open, and it with other normalizers; the theorems; the map and the smaller
+# one that a page measures; the minima of a shallow network.
 EXPERIMENTS = (*LAYERS, "linear", "choices", "linear_norms", "theorems", "robustness", "robustness_live", "shallow")
 # The step lengths of the landscape, in units of the learning rate: the paper's four (read from the points of its Fig.
 # 11), and one below them that is ours and tells a saturated probe from a curved landscape.
@@ -58,6 +60,35 @@ class Arm:
     def keys(self) -> dict[str, str | float]:
         """What tells its rows from those of other arms, in the columns of every frame."""
         return {"arm": self.name, "norm": self.norm, "lr": self.lr, "dose": self.dose or math.nan}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the paper leaves open of the VGG's training, beside the network itself (`models.VGG`); as the text has it.
+
+    epsilon: of every normalizer. decay: the loss has decay/2 * the sum of all squared weights of linear maps added; the
+    text names no such penalty, and the paper's Fig. 4a implies one of about 4e-4 to 5e-4. noise: whether that of
+    Algorithm 1 stands "after" gamma and beta or "before" them. init: "glorot", which the text names, or "default",
+    PyTorch's.
+    """
+
+    epsilon: float = norms.EPSILON
+    decay: float = 0.0
+    noise: str = "after"
+    init: str = "glorot"
+
+    def __post_init__(self):
+        if not isinstance(self.epsilon, Real) or not self.epsilon > 0:
+            raise ValueError(f"epsilon is {self.epsilon!r}: accepted is a number above 0")
+        if not isinstance(self.decay, Real) or not self.decay >= 0:
+            raise ValueError(f"weight decay is {self.decay!r}: accepted is a number of at least 0")
+        norms.check("noisy", noise=self.noise)
+        models.check(self.init)
+
+    @property
+    def key(self) -> dict[str, dict]:
+        """What of it stands in the key of a record: of the default nothing, since records are older than this."""
+        return {} if self == Recipe() else {"recipe": asdict(self)}
 
 
 def quadratic_case(m: int, ratio: float, correlation: float) -> str:
@@ -130,9 +161,9 @@ class Setting:
     """Everything that a run needs to know except its arm and its seed. Validated on construction, before any training.
 
     lrs: the first is the main one, the last the large one. slow_lr: the second rate of Fig. 3. linear: the deep linear
-    network, at the paper's full scale in all presets that conclude anything. map: chapter 8's.
-    minutes: what a page may spend on measuring before it says what is missing instead. arrived: the training accuracy
-    that counts as having learned, to which steps are counted.
+    network, at the paper's full scale in all presets that conclude anything. map: chapter 8's. minutes: what
+    a page may spend on measuring before it says what is missing instead. arrived: the training accuracy that counts as
+    having learned, to which steps are counted. recipe: what else the paper leaves open.
     """
 
     preset: str
@@ -149,6 +180,7 @@ class Setting:
     minutes: float = 30.0
     map: Map = field(default_factory=Map)
     arrived: float = 0.9
+    recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self):
         data.device(self.device)
@@ -193,11 +225,48 @@ class Setting:
         """The same with the shallow network in place of its own."""
         return replace(self, vgg=replace(self.vgg, depth="S"))
 
+    @property
+    def variants(self) -> dict[str, "Setting"]:
+        """By their words: this setting "as it is", then with one choice changed of those that the paper leaves open.
+
+        What would change nothing is left out, and what the preset does not vary: `VARIED`.
+        """
+        head = 512 if self.vgg.head > 512 else 4096
+        networks = {f"VGG-{depth}": {"depth": depth} for depth in "ABDE"}
+        networks[f"linear layers of {int(head * self.vgg.width)} units"] = {"head": head}
+        networks["no normalizer on the linear layers"] = {"norm_head": False}
+        recipes = {
+            "epsilon 1e-3": {"epsilon": 1e-3},  # TensorFlow's default
+            "weight decay 4e-4": {"decay": 4e-4},
+            "weight decay 5e-4": {"decay": 5e-4},
+            "noise before gamma and beta": {"noise": "before"},
+            "PyTorch's initialisation": {"init": "default"},
+        }
+        found = {words: replace(self, vgg=replace(self.vgg, **change)) for words, change in networks.items()}
+        found |= {words: replace(self, recipe=replace(self.recipe, **change)) for words, change in recipes.items()}
+        varied = VARIED.get(self.preset, found)
+        return {"as it is": self} | {words: each for words, each in found.items() if each != self and words in varied}
+
+    def met_by(self, norm: str) -> "Setting":
+        """The same with those choices at their defaults that change nothing for a normalizer.
+
+        Where two settings agree in this, their runs of that normalizer are the same.
+        """
+        vgg, recipe = self.vgg, self.recipe
+        if norm == "none":
+            vgg = replace(vgg, norm_head=True)
+        if norm in ("none", "noisy_none", "weight"):
+            recipe = replace(recipe, epsilon=norms.EPSILON)
+        if norm != "noisy":
+            recipe = replace(recipe, noise="after")
+        return replace(self, vgg=vgg, recipe=recipe)
+
     def arms(self, experiment: str) -> list[Arm]:
         """The arms of an experiment.
 
         speed: Fig. 1. noise: Figs 2 and 8, and the dose-response. shift: Fig. 3a. landscape: Figs 4 and 11. mistakes:
-        chapter 5, on the arms of Fig. 1. minima: chapter 9, on those of the landscape.
+        chapter 5, on the arms of Fig. 1. minima: chapter 9, on those of the landscape. sensitivity: those of Fig. 1 and
+        the noisy ones at the paper's dose.
         """
         if experiment not in LAYERS:
             raise ValueError(f"unknown experiment {experiment!r}: accepted are {', '.join(LAYERS)}")
@@ -212,9 +281,16 @@ class Setting:
             return [Arm(norm, self.lrs[0]) for norm in norms.NORMS if not norm.startswith("noisy")]
         if experiment in rates:
             return [Arm(norm, lr) for lr in dict.fromkeys(rates[experiment]) for norm in ("none", "batch")]
+        noisy_none = Arm("noisy_none", self.lrs[0], 1.0)
+        if experiment == "sensitivity":
+            return [*self.arms("speed"), Arm("noisy", self.lrs[0], 1.0), noisy_none]
         noisy = [Arm("noisy", self.lrs[0], dose) for dose in sorted({1.0, *self.doses})]
-        return [Arm("none", self.lrs[0]), Arm("batch", self.lrs[0]), *noisy, Arm("noisy_none", self.lrs[0], 1.0)]
+        return [Arm("none", self.lrs[0]), Arm("batch", self.lrs[0]), *noisy, noisy_none]
 
+
+# Which variants a preset tries, where it does not try them all: in smoke one whose arms are the preset's own but for
+# one, and one without a landscape.
+VARIED = {"smoke": ("noise before gamma and beta", "weight decay 4e-4")}
 
 # Chapter 8 trains hundreds of networks, each briefly. On digits: the shallowest VGG, for the plain one to be able to
 # train in that time at its best learning rate and Glorot's scale; a few trials chose depth, batch and steps.

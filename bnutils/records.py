@@ -16,7 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from bnutils import data, linear, norms, seeds, theory
-from bnutils.instruments import CARRIED, ActivationProbe, MapProbe, RescaledMinimaProbe, RunProbe, both_sides
+from bnutils.instruments import (
+    CARRIED,
+    ActivationProbe,
+    GradientProbe,
+    MapProbe,
+    MovementProbe,
+    RescaledMinimaProbe,
+    RunProbe,
+    both_sides,
+)
 from bnutils.linear import Linear
 from bnutils.presets import BATCHES, BOUND, CORRELATIONS, FULL, RATIOS, SIGMAS, Arm, Map, Setting, quadratic_case
 from bnutils.store import Record, cpu_name, device_name, finished
@@ -52,6 +61,8 @@ class Run(Record):
     @property
     def carries(self) -> tuple[str, ...]:
         """The experiments whose gradients this arm is measured for, beside the activations that every run carries."""
+        if self.setting.recipe.decay:
+            return ()  # a probe knows the cross-entropy alone: its landscape would not be that of the trained function
         return tuple(name for name in CARRIED if self.arm in self.setting.arms(name))
 
     @property
@@ -88,8 +99,10 @@ class Run(Record):
             "linear",
             "map",
             "arrived",
+            "recipe",
         ):
             del what[name]
+        what |= self.setting.recipe.key
         return self.key_of(
             what | {"probed": self.setting.probed, "probes": sorted(kind.__name__ for kind in self.kinds)}
         )
@@ -111,6 +124,19 @@ class Run(Record):
     def seconds(self) -> float:
         """About how long it takes on this device."""
         return step_seconds(self) * self.passes
+
+
+class VariantRun(Run):
+    """A run of a setting with another choice where the paper leaves one open: it has what verdicts on Figs 1, 2 and 4
+    need and no more."""
+
+    def __str__(self) -> str:
+        return f"{self.arm.name}, seed {self.seed}, VGG-{self.setting.vgg.depth} of preset {self.setting.scale}"
+
+    @property
+    def kinds(self) -> list[type[RunProbe]]:
+        """The probes that it carries."""
+        return [MovementProbe, *(kind for kind in super().kinds if kind is GradientProbe)]
 
 
 class ShallowRun(Run):
@@ -308,7 +334,7 @@ class MapRun(Record):
         what = asdict(self.grid) | {"norm": self.norm, "scale": self.scale, "seed": self.seed, "data": self.fingerprint}
         for name in ("norms", "scales", "seeds"):
             del what[name]
-        return self.key_of(what)
+        return self.key_of(what | self.setting.recipe.key)
 
     def run(self, lr: float) -> Run:
         """The network, the learning rate and the batches of one training."""
@@ -343,10 +369,11 @@ class MapRun(Record):
 
 def build(setting: Setting, arm: Arm, seed: int, images: data.Images) -> nn.Module:
     """The network of one run, on the device of its images: weights depend on the seed alone, not on the arm."""
-    make_norm = partial(norms.make, arm.norm, seed=seed, dose=arm.dose)
+    recipe = setting.recipe
+    make_norm = partial(norms.make, arm.norm, seed=seed, dose=arm.dose, epsilon=recipe.epsilon, noise=recipe.noise)
     generator = seeds.generator(seed, "weights")
     channels, classes = images.train_x.shape[1], len(images.classes)
-    model = setting.vgg.build(make_norm, channels=channels, classes=classes, generator=generator)
+    model = setting.vgg.build(make_norm, channels=channels, classes=classes, generator=generator, init=recipe.init)
     return model.to(images.train_x.device)
 
 
@@ -362,6 +389,7 @@ def train_one(run: Run, images: data.Images) -> pd.DataFrame:
         lr=run.arm.lr,
         schedule=schedule,
         probes=run.probes(images),
+        decay=setting.recipe.decay,
     )
     frame = pd.DataFrame(collect(rows)).assign(seed=run.seed, **run.arm.keys)
     return finished(frame, run, began, dataset=images.name, device=device_name(device))
@@ -379,7 +407,8 @@ def map_one(record: MapRun, lr: float, images: data.Images) -> pd.DataFrame:
     look = MapProbe() if lr == grid.main else lambda *_: ()
     schedule = Schedule(grid.steps, grid.early, grid.early, test_every=grid.steps, landmark_every=grid.steps)
     order = data.batches(len(images.train_x), grid.batch, steps=grid.steps, seed=run.seed, device=images.train_x.device)
-    rows = train(model, images, order=order, lr=lr, schedule=schedule, probes=[(grid.early, look)])
+    decay = run.setting.recipe.decay
+    rows = train(model, images, order=order, lr=lr, schedule=schedule, probes=[(grid.early, look)], decay=decay)
     frame = pd.DataFrame(collect(rows)).drop(columns=["eta", "bin"]).astype({"layer": "Int64"})
     frame = frame.assign(arm=run.arm.name, lr=lr)
     late = frame[frame.quantity == "train_accuracy"].tail(max(1, grid.steps // 5))
@@ -424,6 +453,8 @@ def needed(setting: Setting, name: str) -> list[Record]:
         return [LinearChoices(lin, share, preset) for share in linear.SHARES]
     if name == "theorems":
         return [*needed(setting, "landscape"), RandomLayers(setting.seeds, preset)]
+    if name == "sensitivity":
+        return list({each.key: each for runs in varied(setting).values() for each in runs}.values())
     fingerprint, _ = identity_of(setting.dataset)
     if name == "shallow":
         arms = setting.arms("minima")
@@ -433,6 +464,19 @@ def needed(setting: Setting, name: str) -> list[Record]:
         each = product(grid.norms, grid.seeds, grid.scales)
         return [MapRun(setting, grid, norm, scale, seed, fingerprint) for norm, seed, scale in each]
     return [Run(setting, arm, seed, fingerprint) for seed in setting.seeds for arm in setting.arms(name)]
+
+
+def varied(setting: Setting) -> dict[str, list[Run]]:
+    """The runs of each variant of a setting, by its words: the setting's own where an arm does not meet the change."""
+    fingerprint, _ = identity_of(setting.dataset)
+
+    def run(variant: Setting, arm: Arm, seed: int) -> Run:
+        if variant.met_by(arm.norm) == setting.met_by(arm.norm):
+            return Run(setting, arm, seed, fingerprint)
+        return VariantRun(variant, arm, seed, fingerprint)
+
+    arms = list(product(setting.seeds, setting.arms("sensitivity")))
+    return {words: [run(each, arm, seed) for seed, arm in arms] for words, each in setting.variants.items()}
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -12,7 +12,7 @@ from bnutils import data, presets
 from bnutils.executor import count, measure
 from bnutils.presets import ETAS, LAYERS, PRESETS, Arm, Setting
 from bnutils.quantities import LEVEL
-from bnutils.records import identity_of, needed
+from bnutils.records import identity_of, needed, varied
 from bnutils.store import COLUMNS, Record
 
 # A centred mean over this many logged steps takes the noise of a single batch's accuracy (k/128) out: ours, logged at
@@ -126,26 +126,61 @@ def shallow_minima(setting: Setting) -> pd.DataFrame:
     return experiment(setting, "shallow")
 
 
+def sensitivity(setting: Setting) -> dict[str, pd.DataFrame]:
+    """Figs 1, 2 and 4 with other choices where the paper leaves them open: by the words of each variant its own frame.
+
+    Read or measured as in `experiment`, the limit being for all of them. Without densities, which would fill memory. An
+    arm that does not meet what is varied is the setting's own, measured once.
+    """
+    wanted, frames = needed(setting, "sensitivity"), {}
+    missing = _affordable(setting, [run for run in wanted if run.kept() is None], len(wanted))
+    for words, runs in varied(setting).items():
+        kept = {run: run.kept() for run in runs}
+        # What two variants share is not missing any more when the second comes.
+        now = [run for run, frame in kept.items() if frame is None and run in missing]
+        frame = _completed(setting.variants[words], "sensitivity", kept, now)
+        frames[words] = frame[frame.quantity != "density"]
+    return frames
+
+
 def experiment(setting: Setting, name: str) -> pd.DataFrame:
     """All runs of an experiment: kept ones are read, missing ones measured, in one frame of `COLUMNS`.
 
     Runs that would take longer than `setting.minutes` on this machine are not measured: one line says what is missing,
     what it costs and how to make it, and the frame holds what there is. `attrs` carry `source`, one sentence for the
-    page on where the runs come from, and `missing`, how many there are not.
+    page on where the runs come from, and `missing`, how many there are not. Raises ValueError for `sensitivity`.
     """
-    began = time.perf_counter()
-    wanted = needed(setting, name)
-    kept = {run: run.kept() for run in wanted}
-    missing = [run for run in wanted if kept[run] is None]
+    kept = {run: run.kept() for run in _of_one_frame(setting, name)}
+    missing = _affordable(setting, [run for run, frame in kept.items() if frame is None], len(kept))
+    return _completed(setting, name, kept, missing)
+
+
+def _of_one_frame(setting: Setting, name: str) -> list[Record]:
+    """What an experiment needs, if no two of its runs have the same arm and seed and their rows can be told apart."""
+    if name == "sensitivity":
+        raise ValueError("sensitivity has a frame for each variant: accepted is runs.sensitivity(setting)")
+    return needed(setting, name)
+
+
+def _affordable(setting: Setting, missing: list[Record], of: int) -> list[Record]:
+    """What is missing of so many; nothing, and one line says so, where measuring it would take too long."""
     seconds = _cost(missing)
-    if seconds > 60 * setting.minutes:
-        print(
-            f"{len(missing)} of {len(wanted)} runs of preset {setting.preset} are missing; measuring them here would "
-            f"take {_duration(seconds)} (limit: {_duration(60 * setting.minutes)}). A GPU, or a larger value of the "
-            "parameter `minutes`, measures them."
-        )
-        missing = []
-    elif missing:
+    if seconds <= 60 * setting.minutes:
+        return missing
+    print(
+        f"{len(missing)} of {of} runs of preset {setting.preset} are missing; measuring them here would "
+        f"take {_duration(seconds)} (limit: {_duration(60 * setting.minutes)}). A GPU, or a larger value of the "
+        "parameter `minutes`, measures them."
+    )
+    return []
+
+
+def _completed(
+    setting: Setting, name: str, kept: dict[Record, pd.DataFrame | None], missing: list[Record]
+) -> pd.DataFrame:
+    """These records in one frame, after measuring those that are missing."""
+    began = time.perf_counter()
+    if missing:
         measure(missing)
         kept |= {run: run.kept() for run in missing}
     return _together(setting, name, kept, measured=len(missing), seconds=time.perf_counter() - began)
@@ -182,7 +217,7 @@ def on_record(name: str) -> tuple[Setting, pd.DataFrame]:
     any; where there is none of that either, an empty frame. `attrs` are those of `experiment`.
     """
     settings = [presets.get(preset, dataset=images) for preset, images in ON_RECORD if images in data.KNOWN]
-    there = [[each.exists for each in needed(setting, name)] for setting in settings]
+    there = [[each.exists for each in _of_one_frame(setting, name)] for setting in settings]
     places = range(len(settings))
     best = max(places, key=lambda place: (all(there[place]), any(there[place]), -place))
     return settings[best], _together(settings[best], name, {each: each.kept() for each in needed(settings[best], name)})
@@ -324,6 +359,8 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
             "normalizer": ", ".join(dict.fromkeys(arm.norm for arm in arms)),
             "learning rate": ", ".join(f"{lr:g}" for lr in dict.fromkeys(arm.lr for arm in arms)),
         } | ({"dose of noise": doses} if doses else {})
+        if name == "sensitivity":
+            scientific[where]["one choice changed"] = ", ".join(each.variants)
         nuisance[where] = {"seed (weights, order of images, noise, sampled unit)": f"{len(each.seeds)} (the paper: 1)"}
         fixed[where] = {
             "images": Path(each.dataset).name,
@@ -335,7 +372,7 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
         }
         if name in ("shift", "landscape", "mistakes"):
             del fixed[where]["activations probed every"]
-        if name in ("shift", "landscape", "mistakes", "norms"):
+        if name in ("shift", "landscape", "mistakes", "norms", "sensitivity"):
             fixed[where]["gradients probed every"] = f"{each.schedule.gradient_every} steps"
         if name == "minima":
             fixed[where]["compared at a training loss of"] = f"{LEVEL / 2:g} to {LEVEL:g} nats"

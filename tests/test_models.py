@@ -69,6 +69,40 @@ def test_glorot_initialisation():
         assert not layer.linear.bias.any()
 
 
+def test_default_initialisation_is_torchs():
+    """Drawn from a stream like theirs, all weights and biases are theirs, layer by layer."""
+    ours = models.VGG(depth="A", width=1 / 16).build(
+        partial(norms.make, "batch"),
+        channels=3,
+        classes=10,
+        generator=torch.Generator().manual_seed(5),
+        init="default",
+    )
+    theirs = build(depth="A")
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        for layer in theirs:
+            layer.linear.to(memory_format=torch.contiguous_format).reset_parameters()
+    for layer, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(layer.linear.weight, other.linear.weight, rtol=1e-6, atol=0)
+        torch.testing.assert_close(layer.linear.bias, other.linear.bias, rtol=1e-6, atol=0)
+
+
+def test_glorot_is_drawn_as_it_always_was():
+    """Published runs began with these weights: layer by layer torch's own Glorot from the run's stream."""
+    generator = seeds.generator(0, "weights")
+    for layer in build():
+        expected = nn.init.xavier_uniform_(torch.empty(layer.linear.weight.shape), generator=generator)
+        assert torch.equal(layer.linear.weight, expected)
+
+
+def test_unknown_initialisation_is_named():
+    with pytest.raises(ValueError, match=r"^unknown initialisation 'zeros': accepted are glorot, default$"):
+        models.VGG(width=1 / 64).build(
+            partial(norms.make, "none"), channels=1, classes=10, generator=torch.Generator(), init="zeros"
+        )
+
+
 def test_head_of_4096_gives_the_weight_norm_that_the_paper_implies():
     """models.VGG names 8.9e3 for D and 4.9e3 with a head of 512: expected squared norms of Glorot weights."""
 

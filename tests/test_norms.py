@@ -139,6 +139,46 @@ def test_noisy_is_batch_then_noise():
     torch.testing.assert_close(norms.make("noisy_none", 5, layer=3, spatial=False)(x), noise()(x))
 
 
+def test_noise_before_gamma_and_beta_by_hand():
+    """gamma (s (a - mean) / sqrt(var + eps) + m) + beta, with the draw that the noise layer of that place has."""
+    a = torch.randn(16, 5, 4, 4, dtype=torch.float64)
+    chosen = {"layer": 3, "spatial": True, "seed": 0, "dose": 1.0, "epsilon": 1e-3}
+    before, after = (norms.make("noisy", 5, **chosen, noise=place).double() for place in ("before", "after"))
+    gamma, beta = torch.rand(5, dtype=torch.float64) + 0.5, torch.randn(5, dtype=torch.float64)
+    for module, place in ((before, 2), (after, 0)):
+        assert [tuple(each.shape) for each in module.parameters()] == [(5,), (5,)]
+        with torch.no_grad():
+            module[place].weight.copy_(gamma)
+            module[place].bias.copy_(beta)
+    gamma, beta = gamma.view(-1, 1, 1), beta.view(-1, 1, 1)
+    shift, scale = noise().draw(a)
+    mean = a.mean((0, 2, 3), keepdim=True)
+    normalized = (a - mean) / (a.var((0, 2, 3), correction=0, keepdim=True) + 1e-3).sqrt()
+    torch.testing.assert_close(before(a), gamma * (scale * normalized + shift) + beta)
+    torch.testing.assert_close(after(a), scale * (gamma * normalized + beta) + shift)
+
+
+@pytest.mark.parametrize("name", [name for name in norms.NORMS if not name.startswith("noisy")])
+def test_only_noise_between_knows_its_place(name):
+    """All other normalizers are the same wherever noise would stand."""
+    for place in norms.PLACES:
+        made = norms.make(name, 8, layer=1, spatial=True, noise=place)
+        assert str(made) == str(norms.make(name, 8, layer=1, spatial=True))
+
+
+@pytest.mark.parametrize("name", ["batch", "noisy", "l1", "l2", "linf", "layer", "group", "instance", "rms"])
+def test_epsilon_is_that_of_every_normalizer_that_has_one(name):
+    """Of values far below epsilon, what is left is the value over epsilon or over its root."""
+    a = 1e-8 * torch.randn(8, 4, 3, 3, dtype=torch.float64)
+    few, many = (norms.make(name, 4, layer=1, spatial=True, dose=0.0, epsilon=e).double()(a) for e in (0.01, 1.0))
+    torch.testing.assert_close(few, many * (100 if name in ("l1", "linf") else 10), rtol=1e-4, atol=0)
+
+
+def test_unknown_place_of_noise_is_named():
+    with pytest.raises(ValueError, match=r"^noise 'beside' gamma and beta: accepted are after, before$"):
+        norms.make("noisy", 5, layer=1, spatial=False, noise="beside")
+
+
 def test_unknown_norm_is_named():
     with pytest.raises(
         ValueError,

@@ -56,6 +56,12 @@ REFUSED = [
     (lambda: presets.get("smoke", variances=[1, "a"]), "linear variance_A is 'a'", "accepted is a number above 0"),
     (lambda: presets.get("smoke", linear_steps=0), "linear steps is 0", "accepted is a whole number of at least 1"),
     (lambda: presets.get("smoke", linear_seeds=1), "1 seeds", "accepted are two or more"),
+    (lambda: presets.Recipe(epsilon=0), "epsilon is 0", "accepted is a number above 0"),
+    (lambda: presets.Recipe(epsilon="1e-3"), "epsilon is '1e-3'", "accepted is a number above 0"),
+    (lambda: presets.Recipe(decay=-1e-4), "weight decay is -0.0001", "accepted is a number of at least 0"),
+    (lambda: presets.Recipe(decay=float("nan")), "weight decay is nan", "accepted is a number of at least 0"),
+    (lambda: presets.Recipe(noise="beside"), "noise 'beside' gamma and beta", "accepted are after, before"),
+    (lambda: presets.Recipe(init="he"), "initialisation 'he'", "accepted are glorot, default"),
     (lambda: SMOKE.arms("landscapes"), "experiment 'landscapes'", "accepted are " + ", ".join(presets.LAYERS)),
 ]
 
@@ -139,7 +145,7 @@ def test_get_changes_what_it_is_given_and_nothing_else():
 
 
 def test_settings_are_frozen():
-    for thing in (SMOKE, SMOKE.vgg, SMOKE.schedule, presets.Arm("none", 0.1)):
+    for thing in (SMOKE, SMOKE.vgg, SMOKE.schedule, SMOKE.recipe, presets.Arm("none", 0.1)):
         for field in fields(thing):
             with pytest.raises(FrozenInstanceError):
                 setattr(thing, field.name, None)

@@ -9,17 +9,20 @@ from bnutils import data, presets, records, runs, store
 from bnutils.quantities import QUANTITIES
 
 SETTING = presets.get("smoke", device="cpu")
+# Every frame: one for each experiment, and of the one that has a frame for each variant those.
+SINGLE = [name for name in presets.EXPERIMENTS if name != "sensitivity"]
+FRAMES = [*SINGLE, *SETTING.variants]
 
 
 @pytest.fixture(scope="module")
 def frames():
-    """Every experiment at preset smoke, by name."""
+    """Every experiment at preset smoke, by name, and every variant, by its words."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BNUTILS_CACHE", recorded()[1].name)
-        yield {name: runs.experiment(SETTING, name) for name in presets.EXPERIMENTS}
+        yield {name: runs.experiment(SETTING, name) for name in SINGLE} | runs.sensitivity(SETTING)
 
 
-@pytest.mark.parametrize("name", presets.EXPERIMENTS)
+@pytest.mark.parametrize("name", FRAMES)
 def test_a_frame_has_the_one_schema(frames, name):
     frame = frames[name]
     assert list(frame.columns) == store.COLUMNS
@@ -28,13 +31,13 @@ def test_a_frame_has_the_one_schema(frames, name):
     assert frame.attrs["missing"] == 0
 
 
-@pytest.mark.parametrize("name", presets.LAYERS)
+@pytest.mark.parametrize("name", [name for name in FRAMES if name in {*presets.LAYERS, *SETTING.variants}])
 def test_a_frame_holds_every_run(frames, name):
-    frame, arms = frames[name], SETTING.arms(name)
+    frame, arms = frames[name], SETTING.arms("sensitivity" if name in SETTING.variants else name)
     found = frame[["arm", "norm", "lr", "dose", "seed"]].drop_duplicates().fillna(0)
     wanted = {(arm.name, arm.norm, arm.lr, arm.dose, seed) for arm in arms for seed in SETTING.seeds}
     assert set(found.itertuples(index=False, name=None)) == wanted
-    assert set(frame[frame.quantity == "mean"].layer) == set(SETTING.probed)
+    assert set(frame[frame.quantity == "layer_deviation"].layer) == set(SETTING.probed)
     keys = [column for column in store.COLUMNS if column != "value"]
     assert not frame.duplicated(keys).any()
 

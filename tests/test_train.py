@@ -21,12 +21,14 @@ def digits() -> data.Images:
     return replace(images, train_x=images.train_x.double(), test_x=images.test_x.double())
 
 
-def run(arm: presets.Arm, *, seed: int = 0, steps: int = 6, probes=()) -> tuple[nn.Module, dict[str, list]]:
+def run(
+    arm: presets.Arm, *, seed: int = 0, steps: int = 6, probes=(), decay: float = 0.0
+) -> tuple[nn.Module, dict[str, list]]:
     images = digits()
     model = records.build(setting(), arm, seed, images).double()
     order = data.batches(len(images.train_x), 32, steps=steps, seed=seed)
     schedule = train.Schedule(steps=steps, probe_every=2, gradient_every=4, test_every=3, landmark_every=steps)
-    rows = train.train(model, images, order=order, lr=arm.lr, schedule=schedule, probes=probes)
+    rows = train.train(model, images, order=order, lr=arm.lr, schedule=schedule, probes=probes, decay=decay)
     return model, train.collect(rows)
 
 
@@ -53,6 +55,26 @@ def test_loop_is_plain_sgd():
                 parameter -= 0.1 * gradient
     assert list(values(columns, "loss").values()) == pytest.approx(losses, rel=1e-7)
     assert list(values(columns, "train_accuracy").values()) == accuracies
+    for ours, theirs in zip(model.state_dict().values(), by_hand.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-7)
+
+
+def test_decay_is_the_gradient_of_the_penalised_loss():
+    """w <- w - lr (g + decay w) for weights of linear maps, the plain update for all else; the loss is the whole."""
+    decay = 0.05
+    model, columns = run(presets.Arm("batch", 0.1), steps=3, decay=decay)
+    images = digits()
+    by_hand = records.build(setting(), presets.Arm("batch", 0.1), 0, images).double().train()
+    losses, names = [], [f"{place}.linear.weight" for place in range(len(by_hand))]
+    for batch in data.batches(len(images.train_x), 32, steps=3, seed=0):
+        parameters = dict(by_hand.named_parameters())
+        loss = nn.functional.cross_entropy(by_hand(images.train_x[batch]), images.train_y[batch])
+        losses.append(loss.item() + decay / 2 * sum(parameters[name].square().sum().item() for name in names))
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
+                parameter -= 0.1 * (gradient + (decay * parameter if name in names else 0))
+    assert list(values(columns, "loss").values()) == pytest.approx(losses, rel=1e-7)
     for ours, theirs in zip(model.state_dict().values(), by_hand.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-7)
 

@@ -1,0 +1,271 @@
+"""What the paper leaves open, as arms of their own: which variants there are, what they share, what a change means."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bnutils import claims, data, instruments, presets, quantities, records, runs, store, verify
+from bnutils.presets import Arm, Recipe
+
+SMOKE, QUICK = presets.get("smoke", device="cpu"), presets.get("quick", device="cpu")
+FINGERPRINT = data.identity("digits")[0]
+
+
+def run(arm: Arm, *, kind=records.Run, **recipe) -> records.Run:
+    return kind(replace(SMOKE, recipe=Recipe(**recipe)), arm, 0, FINGERPRINT)
+
+
+# ---- which variants there are --------------------------------------------------------------------------------------
+
+
+def test_a_variant_changes_one_choice():
+    found = QUICK.variants
+    assert list(found) == [
+        *("as it is", "VGG-A", "VGG-D", "VGG-E", "linear layers of 512 units", "no normalizer on the linear layers"),
+        *("epsilon 1e-3", "weight decay 4e-4", "weight decay 5e-4"),
+        *("noise before gamma and beta", "PyTorch's initialisation"),
+    ]
+    assert found["as it is"] is QUICK and len({each for each in found.values()}) == len(found)
+    for each in list(found.values())[1:]:
+        pairs = [*zip(vars(each.vgg).items(), vars(QUICK.vgg).items(), strict=True)]
+        pairs += zip(vars(each.recipe).items(), vars(QUICK.recipe).items(), strict=True)
+        assert sum(ours != theirs for ours, theirs in pairs) == 1
+        assert replace(each, vgg=QUICK.vgg, recipe=QUICK.recipe) == QUICK
+    assert "VGG-D" not in presets.get("paper").variants and "VGG-B" in presets.get("paper").variants
+    assert list(SMOKE.variants) == ["as it is", "weight decay 4e-4", "noise before gamma and beta"]
+
+
+def test_the_linear_layers_have_as_many_units_as_the_words_say():
+    for setting in (QUICK, presets.get("paper")):
+        (words,) = (words for words in setting.variants if words.startswith("linear layers of"))
+        vgg = setting.variants[words].vgg
+        assert words == f"linear layers of {int(vgg.head * vgg.width)} units" and vgg.head != setting.vgg.head
+
+
+def test_a_verdict_names_what_was_changed():
+    assert QUICK.variants["weight decay 4e-4"].scale == "quick with another recipe"
+    decayed = next(each for each in records.needed(QUICK, "sensitivity") if each.setting.recipe.decay)
+    assert str(decayed) == "none 0.1, seed 0, VGG-B of preset quick with another recipe"
+
+
+# ---- keys and what is shared ---------------------------------------------------------------------------------------
+
+
+def test_every_published_record_is_still_asked_for():
+    wanted = verify.asked_for()
+    assert {path.stem for path in store.RESULTS.glob("*.parquet")} <= set(wanted)
+
+
+def test_the_default_recipe_stands_in_no_key():
+    """As it was before there were recipes: the hash of a dictionary without one."""
+    arm, held = Arm("noisy", 0.1, 1.0), {}
+
+    class Held(records.Run):
+        def key_of(self, what):
+            held.update(what)
+            return super().key_of(what)
+
+    assert run(arm, kind=Held).key == run(arm).key and "recipe" not in held
+    assert run(arm, kind=Held, decay=0.1).key != run(arm).key and held["recipe"]["decay"] == 0.1
+
+
+def test_each_choice_has_keys_of_its_own():
+    changes = [{}, {"epsilon": 1e-3}, {"decay": 1e-4}, {"noise": "before"}, {"init": "default"}]
+    assert len({run(Arm("noisy", 0.1, 1.0), **each).key for each in changes}) == len(changes)
+    maps = [
+        records.MapRun(replace(SMOKE, recipe=Recipe(**each)), SMOKE.map, "batch", 1.0, 0, FINGERPRINT)
+        for each in changes
+    ]
+    assert len({each.key for each in maps}) == len(changes)
+
+
+def test_what_a_change_does_not_meet_is_the_settings_own():
+    """So many of quick's eighteen runs are trained anew for each variant."""
+    new = {
+        words: {each.arm.norm for each in wanted if isinstance(each, records.VariantRun)}
+        for words, wanted in records.varied(QUICK).items()
+    }
+    assert new["as it is"] == set()
+    assert new["noise before gamma and beta"] == {"noisy"}
+    assert new["epsilon 1e-3"] == {"batch", "noisy"}
+    assert new["no normalizer on the linear layers"] == {"batch", "noisy", "noisy_none"}
+    others = set(new) - {"as it is", "noise before gamma and beta", "epsilon 1e-3"}
+    assert all(len(new[words]) == 4 for words in others - {"no normalizer on the linear layers"})
+    own = {each.key for name in ("speed", "noise") for each in records.needed(QUICK, name)}
+    assert {each.key for each in records.varied(QUICK)["as it is"]} <= own
+
+
+@pytest.mark.parametrize(
+    ("norm", "change"),
+    [
+        ("none", {"vgg": replace(SMOKE.vgg, norm_head=False)}),
+        ("none", {"recipe": Recipe(epsilon=1e-3, noise="before")}),
+        ("noisy_none", {"recipe": Recipe(epsilon=1e-3, noise="before")}),
+        ("batch", {"recipe": Recipe(noise="before")}),
+    ],
+)
+def test_what_a_normalizer_does_not_meet_changes_no_bit(norm, change):
+    setting, images = replace(SMOKE, **change), data.load("digits")
+    arm = Arm(norm, 0.1, float(norm == "noisy_none"))
+    assert setting != SMOKE and setting.met_by(norm) == SMOKE.met_by(norm)
+    ours, theirs = (
+        records.train_one(records.VariantRun(each, arm, 0, FINGERPRINT), images) for each in (setting, SMOKE)
+    )
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("norm", "change"),
+    [
+        ("noisy_none", {"vgg": replace(SMOKE.vgg, norm_head=False)}),
+        ("batch", {"recipe": Recipe(epsilon=1e-3)}),
+        ("noisy", {"recipe": Recipe(noise="before")}),
+        ("none", {"recipe": Recipe(init="default")}),
+        ("none", {"recipe": Recipe(decay=4e-4)}),
+    ],
+)
+def test_what_a_normalizer_meets_changes_its_training(norm, change):
+    setting, images = replace(SMOKE, **change), data.load("digits")
+    arm = Arm(norm, 0.1, float(norm.startswith("noisy")))
+    assert setting.met_by(norm) != SMOKE.met_by(norm)
+    ours, theirs = (
+        records.train_one(records.VariantRun(each, arm, 0, FINGERPRINT), images).query("quantity == 'loss'").value
+        for each in (setting, SMOKE)
+    )
+    assert len(ours) and not ours.equals(theirs)
+
+
+def test_a_penalised_loss_has_no_landscape():
+    """The probes measure the cross-entropy alone. Without a penalty the landscape is measured at the first rate."""
+    kinds = {each.arm.name: each.kinds for each in records.varied(QUICK)["VGG-D"]}
+    movement, gradient = instruments.MovementProbe, instruments.GradientProbe
+    assert kinds == {
+        "none 0.1": [movement, gradient],
+        "batch 0.1": [movement, gradient],
+        **{name: [movement] for name in ("none 0.5", "batch 0.5", "noisy 0.1", "noisy_none 0.1")},
+    }
+    assert {kind for each in records.varied(QUICK)["weight decay 4e-4"] for kind in each.kinds} == {movement}
+    assert run(Arm("batch", 0.1), decay=1e-4).kinds == [instruments.ActivationProbe]
+
+
+# ---- measured ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BNUTILS_CACHE", str(tmp_path))
+    return tmp_path / "runs"
+
+
+def test_every_variant_has_a_frame_and_no_run_is_measured_twice(cache):
+    frames = runs.sensitivity(SMOKE)
+    wanted = records.needed(SMOKE, "sensitivity")
+    assert list(frames) == list(SMOKE.variants)
+    assert {path.stem for path in cache.iterdir()} == {each.key for each in wanted} and len(wanted) == 12 + 12 + 2
+    now = {"as it is": 12, "weight decay 4e-4": 12, "noise before gamma and beta": 2}
+    for words, frame in frames.items():
+        assert frame.attrs["missing"] == 0 and f"{now[words]} measured now" in frame.attrs["source"]
+        assert set(frame.quantity) <= set(quantities.QUANTITIES) and "density" not in set(frame.quantity)
+        assert ("gradient_distance" in set(frame.quantity)) == (words != "weight decay 4e-4")
+    first, last = (
+        frames[words].query("norm != 'noisy'").sort_values([name for name in store.COLUMNS if name != "value"])
+        for words in ("as it is", "noise before gamma and beta")
+    )
+    pd.testing.assert_frame_equal(first.reset_index(drop=True), last.reset_index(drop=True))
+    again = runs.sensitivity(SMOKE)
+    for words, frame in again.items():
+        pd.testing.assert_frame_equal(frame, frames[words])
+    table = claims.flips(frames, SMOKE.variants)
+    assert set(table.loc["as it is", list(claims.SENSITIVE)]) == {"inconclusive"}, "smoke decides nothing"
+
+
+def test_a_variant_is_trained_and_measured_as_any_run_is(cache):
+    """What it measures, an ordinary run of the same network has to the bit, beside more."""
+    images, arm = data.load("digits"), Arm("batch", 0.1)
+    few, many = (records.train_one(run(arm, kind=kind), images) for kind in (records.VariantRun, records.Run))
+    assert set(few.quantity) < set(many.quantity)
+    keys = [name for name in store.COLUMNS if name != "value"]
+    both = [each[each.quantity.isin(few.quantity)].sort_values(keys).reset_index(drop=True) for each in (few, many)]
+    pd.testing.assert_frame_equal(*both, check_exact=True)
+
+
+def test_the_logged_loss_begins_higher_by_the_penalty(cache):
+    """At step 0 by decay/2 times the sum of the squared weights, and by nothing else."""
+    images, arm = data.load("digits"), Arm("batch", 0.1)
+    plain, decayed = (
+        records.train_one(run(arm, kind=records.VariantRun, **each), images).query("quantity == 'loss'").value.iloc[0]
+        for each in ({}, {"decay": 5e-4})
+    )
+    network = records.build(SMOKE, arm, 0, images)
+    squares = sum(layer.linear.weight.square().sum().item() for layer in network)
+    assert decayed - plain == pytest.approx(5e-4 / 2 * squares, rel=1e-4)
+
+
+def test_too_costly_a_setting_says_so_once(cache, capsys):
+    setting = replace(SMOKE, schedule=replace(SMOKE.schedule, steps=100_000), minutes=0.01)
+    frames = runs.sensitivity(setting)
+    out = capsys.readouterr().out
+    assert out.startswith("26 of 26 runs of preset smoke are missing") and len(out.splitlines()) == 1
+    assert [frame.attrs["missing"] for frame in frames.values()] == [12, 12, 12] and not cache.exists()
+
+
+def test_one_frame_of_all_variants_is_refused():
+    message = r"^sensitivity has a frame for each variant: accepted is runs.sensitivity\(setting\)$"
+    with pytest.raises(ValueError, match=message):
+        runs.experiment(SMOKE, "sensitivity")
+    with pytest.raises(ValueError, match=message):
+        runs.on_record("sensitivity")
+
+
+def test_a_plan_says_what_is_varied(cache):
+    plan = runs.plan(SMOKE, "sensitivity")
+    assert plan.loc["one choice changed", "here"] == ", ".join(SMOKE.variants)
+    assert plan.loc["runs", "here"] == "26"
+
+
+# ---- does a verdict flip? ------------------------------------------------------------------------------------------
+
+
+def arrivals(*, batch: int, none: int, alone: float) -> pd.DataFrame:
+    """Three seeds at quick that come to know the training set at a step, and noise alone that ends at an accuracy."""
+    steps = np.arange(0, 721, 10)
+    curves = {"batch": np.where(steps >= batch, 1, 0.5), "none": np.where(steps >= none, 1, 0.5)}
+    curves["noisy_none"] = np.full(len(steps), alone)
+    parts = [
+        pd.DataFrame({"step": steps, "value": values}).assign(
+            arm=f"{norm} 0.1", norm=norm, dose=1.0 if norm == "noisy_none" else np.nan, seed=seed, quantity=name
+        )
+        for norm, values in curves.items()
+        for seed in range(3)
+        for name in ("smooth_accuracy", "train_accuracy")
+    ]
+    return pd.concat(parts).assign(lr=0.1).reindex(columns=store.COLUMNS)
+
+
+def test_a_flip_is_between_verdicts_that_decide():
+    frames = {
+        "as it is": arrivals(batch=100, none=300, alone=0.1),
+        "VGG-D": arrivals(batch=100, none=110, alone=0.5),
+        "VGG-A": arrivals(batch=900, none=900, alone=0.1),
+        "weight decay 4e-4": arrivals(batch=100, none=310, alone=0.1),
+    }
+    settings = {words: QUICK.variants[words] for words in frames}
+    table = claims.flips(frames, settings)
+    assert list(table.index) == list(frames) and table.index.name == "variant"
+    assert list(table.columns) == [*claims.SENSITIVE, "flips", "opens", "closes"]
+    assert list(table.speed) == ["reproduced", "not reproduced", "inconclusive", "reproduced"]
+    assert list(table.noise_alone) == ["reproduced", "not reproduced", "reproduced", "reproduced"]
+    assert list(table.flips) == ["", "speed, noise_alone", "", ""] and list(table.opens) == ["", "", "speed", ""]
+    around = list(claims.AROUND)
+    assert set(table.loc["weight decay 4e-4", around]) == {""} and set(table.loc["VGG-D", around]) == {"inconclusive"}
+    other = claims.flips({words: frames[words] for words in ("VGG-A", "as it is")}, settings)
+    assert list(other.closes) == ["", "speed"] and list(other.opens) == list(other.flips) == ["", ""]
+
+
+def test_the_judge_decides_as_it_does_on_a_page():
+    frame = arrivals(batch=100, none=300, alone=0.1)
+    table = claims.flips({"as it is": frame}, {"as it is": QUICK})
+    for name in claims.SENSITIVE:
+        assert table.loc["as it is", name] == claims.judge(name, frame, setting=QUICK).word
