@@ -18,14 +18,16 @@ def main() -> None:
     record.add_argument("--seeds", type=int, help="how many; default: the preset's")
     record.add_argument("--publish", action="store_true", help="copy the records into book/results")
     record.add_argument("--device", help="auto, cpu, cuda or cuda:N; default: the preset's")
-    record.add_argument("--workers", type=int, help="runs at once on this machine; default: one a core, one on a GPU")
-    record.add_argument("--scheduler", metavar="ADDRESS", help="measure on the Dask cluster at tcp://host:port instead")
+    where = record.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, help="runs at once on this machine; default: one a core, one on a GPU")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="measure on the Dask cluster at tcp://host:port instead")
     check = commands.add_parser("verify", help="check every published record, and measure some of them again")
     check.add_argument("--sample", type=int, default=verify.SAMPLE, help="how many; default: %(default)s")
+    check.add_argument("--dataset", metavar="FOLDER", help="where images are that do not come with the project")
     given = parser.parse_args()
     try:
         if given.command == "verify":
-            parser.exit(verify.verify(sample=given.sample))
+            parser.exit(verify.verify(sample=given.sample, dataset=given.dataset))
         setting = presets.get(given.preset, dataset=given.dataset, device=given.device, seeds=given.seeds)
         names = given.only or presets.EXPERIMENTS
         wanted = runs.record(setting, names, workers=given.workers, scheduler=given.scheduler)
@@ -33,6 +35,8 @@ def main() -> None:
             print(f"{len(runs.publish(wanted))} records published in {store.RESULTS}")
     except (ValueError, OSError) as error:
         parser.exit(2, f"{error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted: what was measured is kept, the same command goes on from there\n")
 
 
 if __name__ == "__main__":

@@ -6,107 +6,130 @@ cluster needs no shared folder, and who is killed loses no more than what was be
 
 import multiprocessing
 import os
+import re
 import threading
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from bnutils import data
 from bnutils.store import Record, save
-from bnutils.train import progress
+from bnutils.train import one_thread, progress
 
 # What worker processes share, rather than import each for itself: with it what reading digits, finding eigenvalues and
 # keeping a run import late.
 PRELOADED = ["bnutils.runs", "sklearn.datasets", "scipy.sparse.linalg", "pyarrow.parquet"]
-TRIES = 3  # how many pools of processes may break before what is left is given up
+TRIES = 3  # how often the workers may be lost before what is left is given up
+PATIENCE = 10  # seconds in which a scheduler must answer
 
 
 def measure(missing: list[Record], *, workers: int | None = None, scheduler: str | None = None) -> None:
     """Measure records and keep each as soon as it is there: on `workers` processes here, or on a Dask cluster.
 
     workers: by default one for each core, of one thread; for a GPU one in all. scheduler: the address of a Dask
-    scheduler (tcp://host:port), whose workers have this package and the same images; needs `distributed`.
+    scheduler (tcp://host:port), whose workers have this version of this package, the same images under the same path,
+    and best one thread each (`dask worker --nthreads 1`): more find the same bits, but wait for each other. Needs
+    `distributed`.
 
     A record that fails is named and does not lose the others: they are finished and kept, then the first error is
-    raised. Where a worker dies, what it was measuring is measured again. Raises ValueError where there is no scheduler
-    at that address.
+    raised. What a worker that dies was measuring is measured again; in a pool on this machine its fellows end with it.
+    Raises ValueError for fewer than one worker, without `distributed`, and where no scheduler is at that address;
+    OSError where workers die again and again.
     """
-    waiting = sorted(missing, key=lambda record: -record.passes)  # so that no worker is left with a long one at the end
-    failed: list[BaseException] = []
+    left = sorted(missing, key=lambda record: -record.passes)  # so that no worker is left with a long one at the end
+    whom = f"the scheduler at {scheduler}" if scheduler is not None else "a worker process"
+    failed: list[Exception] = []
     with progress((), total=len(missing), unit="run") as bar:
-        for _ in range(TRIES):
-            with _executor(waiting, workers, scheduler) as executor:
-                futures = {executor.submit(_measure_one, record): record for record in waiting}
-                waiting = []
+        for again in range(TRIES):
+            if again:
+                tqdm.write(f"{whom} was lost: measuring what is left, {len(left)} of {len(missing)} runs")
+            with _executor(left, workers, scheduler) as executor:
+                futures = {}
+                with suppress(BrokenExecutor):  # a worker may die while the rest is handed in
+                    futures.update((executor.submit(_measure_one, each, each.key), each) for each in left)
                 for future in as_completed(list(futures)):
                     record = futures.pop(future)  # and with it what it holds
                     try:
                         save(future.result(), record.path)
-                        bar.update()
-                    except BrokenExecutor:
-                        waiting.append(record)
+                    except (BrokenExecutor, CancelledError):  # lost with a worker, or with the scheduler
+                        continue
                     except Exception as error:
                         failed.append(error)
                         tqdm.write(f"{record} failed: {error}")
-            if not waiting:
+                    left.remove(record)
+                    bar.update()
+            if not left:
                 break
-            tqdm.write(f"a worker process died; measured again: {len(waiting)} of {len(missing)} runs")
+    if left:
+        hint = "" if scheduler is not None else "; is there memory for fewer at once?"
+        raise OSError(f"{whom} was lost {TRIES} times, {len(left)} of {len(missing)} runs are not measured{hint}")
     if failed:
         raise failed[0]
-    if waiting:
-        raise OSError(f"workers died {TRIES} times, {len(waiting)} runs are left: is there memory for fewer at once?")
 
 
-def count(device: str, workers: int | None = None) -> int:
-    """How many records are measured at once on this machine."""
-    return workers or (1 if data.device(device).type == "cuda" else os.cpu_count())
+def count(records: list[Record], workers: int | None = None) -> int:
+    """How many of these are measured at once on this machine. Raises ValueError for fewer than one worker."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}: accepted is a whole number of at least 1")
+    return workers or (1 if _on_gpu(records) else os.cpu_count())
+
+
+def _on_gpu(records: list[Record]) -> bool:
+    return any(data.device(device).type == "cuda" for device in {record.device for record in records})
 
 
 @contextmanager
-def _executor(waiting: list[Record], workers: int | None, scheduler: str | None) -> Iterator[Executor]:
-    if scheduler:
+def _executor(records: list[Record], workers: int | None, scheduler: str | None) -> Iterator[Executor]:
+    if scheduler is not None:
         with _cluster(scheduler) as executor:
             yield executor
         return
-    device = data.device(waiting[0].device).type
     # Not fork: the child of a process that has run torch's threads hangs. Workers are forked from a server that has
     # only imported, and share its memory; where there is none, and on a GPU, each imports for itself.
-    shared = device == "cpu" and "forkserver" in multiprocessing.get_all_start_methods()
+    shared = not _on_gpu(records) and "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if shared else "spawn")
     if shared:
         context.set_forkserver_preload(PRELOADED)
-    processes = count(waiting[0].device, workers)
     start = {"initializer": _start_worker, "initargs": (dict(os.environ),)}
-    with ProcessPoolExecutor(max_workers=processes, mp_context=context, **start) as executor:
+    executor = ProcessPoolExecutor(max_workers=count(records, workers), mp_context=context, **start)
+    try:
         yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)  # one that is interrupted begins no further run
 
 
 @contextmanager
 def _cluster(address: str) -> Iterator[Executor]:
-    """The workers of the scheduler at this address. What its log says of lost workers is passed on."""
+    """The workers of the scheduler at this address; who comes and goes is said."""
     try:
         from distributed import Client
     except ImportError:
         raise ValueError("--scheduler needs the package distributed: pip install 'bnutils[cluster]'") from None
+    if not re.fullmatch(r"(tcp|tls)://.+:\d+", address):  # or the client waits long before it says so
+        raise ValueError(f"scheduler {address!r}: accepted is an address as tcp://host:port")
     try:
-        client = Client(address, timeout=10, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"no Dask scheduler at {address!r}: accepted is tcp://host:port ({error})") from None
+        client = Client(address, timeout=PATIENCE, set_as_default=False)
+    except OSError as error:
+        raise ValueError(f"no Dask scheduler at {address}: {error}") from None
 
-    def lost(event: tuple) -> None:
-        _, message = event
-        if isinstance(message, dict) and message.get("action") == "remove-worker":
-            again = len(message.get("processing-tasks", ()))
-            tqdm.write(f"worker {message.get('worker')} is gone; measured again elsewhere: {again} runs")
+    def say(event: tuple) -> None:
+        match event[1]:
+            case {"action": "add-worker", "worker": worker}:
+                tqdm.write(f"worker {worker} has come")
+            case {"action": "remove-worker", "worker": worker, "processing-tasks": runs}:
+                tqdm.write(f"worker {worker} is gone; measured by others: {len(runs)} runs")
 
     with client:
-        client.subscribe_topic("all", lost)
-        with client.get_executor() as executor:
+        client.subscribe_topic("all", say)
+        tqdm.write(f"workers at {address}: {len(client.nthreads()) or f'none yet, start some: dask worker {address}'}")
+        executor = client.get_executor(pure=False)
+        try:
             yield executor
+        finally:
+            executor.shutdown(wait=False)  # one that is interrupted takes back what nobody has begun
 
 
 def _start_worker(environment: dict[str, str]) -> None:
@@ -121,8 +144,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _measure_one(record: Record) -> pd.DataFrame:
-    """One thread: two networks side by side are faster than one on two threads, and its sums have one order."""
+def _measure_one(record: Record, key: str) -> pd.DataFrame:
+    """The record, if what has this key where it is kept has it here too."""
+    if record.key != key:
+        raise ValueError(f"{key} is {record.key} for the worker: give every machine the same version of this package")
     os.environ["TQDM_DISABLE"] = "1"
-    torch.set_num_threads(1)
-    return record.measure()
+    with one_thread():
+        return record.measure()

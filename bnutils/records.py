@@ -29,7 +29,7 @@ from bnutils.instruments import (
 from bnutils.linear import Linear
 from bnutils.presets import BATCHES, BOUND, CORRELATIONS, FULL, RATIOS, SIGMAS, Arm, Map, Setting, quadratic_case
 from bnutils.store import Record, cpu_name, device_name, finished
-from bnutils.train import Probe, Row, Schedule, collect, train
+from bnutils.train import Probe, Row, Schedule, collect, one_thread, train
 
 BEGINNING = 20  # the steps that are trained again to check a record
 # What the layers behind a random one have for a non-linearity.
@@ -157,6 +157,10 @@ class LinearRun(Record):
     linear: Linear
     arm: Arm
     preset: str
+    double = True
+
+    def __str__(self) -> str:
+        return f"{self.arm.name}, deep linear network of preset {self.preset}"
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -197,6 +201,7 @@ class LinearChoices(Record):
     linear: Linear
     share: float
     preset: str
+    double = True
     measures = ("squared_error", "diverged")
 
     @property
@@ -230,6 +235,7 @@ class RandomLayers(Record):
 
     seeds: tuple[int, ...]
     preset: str
+    double = True
     measures = (
         *("theorem_4_1_left", "theorem_4_1_right", "theorem_4_1_printed", "theorem_4_1_plain"),
         *("theorem_4_2_left", "theorem_4_2_right", "theorem_4_2_printed"),
@@ -318,6 +324,9 @@ class MapRun(Record):
         *("layer_gradient_norm", "layer_signal_norm", "layer_deviation"),
     )
 
+    def __str__(self) -> str:
+        return f"{self.norm}, weights x {self.scale:g}, seed {self.seed}, map of preset {self.preset}"
+
     @property
     def preset(self) -> str:
         """The name of its setting."""
@@ -356,9 +365,10 @@ class MapRun(Record):
         return frame
 
     def beginning(self) -> tuple["MapRun", int]:
-        """The same, trained until just after its early step, and the step before which its rows are those of the
-        whole."""
-        short = replace(self.grid, lrs=(self.grid.main, 10 * self.grid.main), steps=self.grid.early + 1)
+        """The same at the main learning rate and one beside it, trained until just after its early step, and the step
+        before which its rows are those of the whole."""
+        at = min(self.grid.lrs.index(self.grid.main), len(self.grid.lrs) - 2)
+        short = replace(self.grid, lrs=self.grid.lrs[at : at + 2], steps=self.grid.early + 1)
         images_for(self)
         return replace(self, grid=short), short.steps
 
@@ -498,14 +508,9 @@ def step_seconds(run: Run) -> float:
         marks.append(time.perf_counter())
         return []
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        schedule = Schedule(steps=4, probe_every=1, gradient_every=4, test_every=4, landmark_every=4)
+    schedule = Schedule(steps=4, probe_every=1, gradient_every=4, test_every=4, landmark_every=4)
+    with one_thread():
         model = build(run.setting, run.arm, run.seed, images)
-        collections.deque(
-            train(model, images, order=order, lr=run.arm.lr, schedule=schedule, probes=[(1, mark)]), maxlen=0
-        )
-    finally:
-        torch.set_num_threads(threads)
+        rows = train(model, images, order=order, lr=run.arm.lr, schedule=schedule, probes=[(1, mark)])
+        collections.deque(rows, maxlen=0)
     return min(np.diff(marks)[1:], default=0.0)

@@ -13,7 +13,7 @@ from bnutils.executor import count, measure
 from bnutils.presets import ETAS, LAYERS, PRESETS, Arm, Setting
 from bnutils.quantities import LEVEL
 from bnutils.records import identity_of, needed, varied
-from bnutils.store import COLUMNS, Record
+from bnutils.store import COLUMNS, Record, load
 
 # A centred mean over this many logged steps takes the noise of a single batch's accuracy (k/128) out: ours, logged at
 # every step, and the paper's, logged at every hundredth.
@@ -252,8 +252,9 @@ def record(
     """
     wanted = list({each.key: each for name in names for each in needed(setting, name)}.values())
     missing = [each for each in wanted if each.kept() is None]
-    many = f"{count(setting.device, workers)} at once on this machine"
-    cost = f": about {_duration(_cost(missing, workers))} with {many}" if missing and not scheduler else ""
+    at_once = 1 if scheduler is not None else count(missing, workers)
+    whose = "for one worker like this machine" if scheduler is not None else f"with {at_once} at once on this machine"
+    cost = f": about {_duration(_cost(missing, at_once))} {whose}" if missing else ""
     print(f"{len(missing)} of {len(wanted)} records of preset {setting.preset} are missing{cost}.", flush=True)
     began = time.perf_counter()
     if missing:
@@ -263,8 +264,8 @@ def record(
 
 
 def publish(wanted: Iterable[Record]) -> list[Path]:
-    """Copy those records that are kept on this machine to the published ones; where they are then."""
-    found = [each for each in wanted if each.path.exists()]
+    """Copy those records that are kept whole on this machine to the published ones; where they are then."""
+    found = [each for each in wanted if load(each.path) is not None]
     for each in found:
         each.published.parent.mkdir(exist_ok=True)
         shutil.copyfile(each.path, each.published)
@@ -273,13 +274,12 @@ def publish(wanted: Iterable[Record]) -> list[Path]:
 
 def _cost(missing: list[Record], workers: int | None = None) -> float:
     """About how many seconds these take on this machine: of each kind one is timed, by its passes the others."""
-    seconds, most = 0.0, 1
+    seconds = 0.0
     for kind in {type(each): None for each in missing}:
         alike = [each for each in missing if type(each) is kind]
         one = alike[len(alike) // 2]
         seconds += one.seconds() * sum(each.passes for each in alike) / one.passes
-        most = max(most, count(one.device, workers))
-    return seconds / min(most, max(1, len(missing)))
+    return seconds / min(count(missing, workers), max(1, len(missing)))
 
 
 def _duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ import subprocess
 import time
 from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -35,12 +36,14 @@ class Record:
     """What is measured in one go and kept in one file, under a key of all that can change a value.
 
     measures: the quantities that it holds. passes: about how many passes forward and backward it takes, where records
-    of one experiment differ in that. device: where it is measured, as `data.device` takes it.
+    of one experiment differ in that. device: where it is measured, as `data.device` takes it. double: whether
+    it is measured in float64, where rounding stays small for as long as a beginning lasts.
     """
 
     measures: tuple[str, ...]
     passes: float = 1.0
     device: str = "cpu"
+    double: bool = False
 
     def __str__(self) -> str:
         return f"{type(self).__name__} {self.key}"
@@ -55,7 +58,10 @@ class Record:
         raise NotImplementedError
 
     def beginning(self) -> tuple["Record", float]:
-        """A cheap one whose rows before a step, which is the second value, are those of this one; here all of them."""
+        """A cheap one whose rows before a step, which is the second value, are those of this one; here all of them.
+
+        Raises OSError or ValueError where the images that it takes are not on this machine.
+        """
         return self, math.inf
 
     @property
@@ -79,16 +85,15 @@ class Record:
             return load(self.path)
         try:
             frame = read(self.published)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            print(f"damaged published record {self.published.name}, not used: {reason}; restore it from the repository")
+        except ValueError as error:
+            print(f"damaged published record {self.published.name}, not used: {error}; restore it from the repository")
             return load(self.path)
         frame.attrs["provenance"]["published"] = True
         return frame
 
 
 def device_name(device: torch.device) -> str:
-    return torch.cuda.getdevice_name(device) if device.type == "cuda" else cpu_name()
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
 def finished(frame: pd.DataFrame, record: Record, began: float, *, dataset: str, device: str) -> pd.DataFrame:
@@ -100,9 +105,12 @@ def finished(frame: pd.DataFrame, record: Record, began: float, *, dataset: str,
         "preset": record.preset,
         "dataset": dataset,
         "device": device,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "seconds": round(time.perf_counter() - began, 1),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "numpy": version("numpy"),
         "python": platform.python_version(),
         "commit": _commit(),
         "digest": digest(frame),
@@ -126,8 +134,16 @@ def _commit() -> str:
         return "unknown"
 
 
+@cache
 def cpu_name() -> str:
-    return f"{platform.machine()} CPU, one core a run"
+    """The processor's model, which only Linux keeps where it is read cheaply; elsewhere its family."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = models[0] if models else f"{platform.processor() or platform.machine()} CPU"
+    return f"{name}, one core a run"
 
 
 def save(frame: pd.DataFrame, path: Path) -> None:
@@ -142,20 +158,35 @@ def save(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The record in this file. Raises ValueError where its rows are not those that it was written with."""
-    frame = pd.read_parquet(path)
-    if digest(frame) != frame.attrs.get("provenance", {}).get("digest"):
+    """The record in this file.
+
+    Raises FileNotFoundError where there is none, and ValueError, in one line, where it is not what was written: it
+    cannot be read, its rows do not fit their digest, or its name is not its key.
+    """
+    try:
+        frame = pd.read_parquet(path)
+        provenance = frame.attrs["provenance"]
+        whole = digest(frame) == provenance["digest"] and set(frame.columns) <= set(COLUMNS)  # no digest holds names
+        key = provenance["key"]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # readers raise all sorts for a damaged file; what the reader of this needs is its name
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"it cannot be read ({reason})") from error
+    if not whole:
         raise ValueError("its rows do not fit its digest")
+    if key != path.stem:
+        raise ValueError(f"it is the record {key} under another name")
     return frame
 
 
 def load(path: Path) -> pd.DataFrame | None:
-    """The run kept at `path`, or None where there is none. A file that cannot be read is named and put aside."""
+    """The run kept at `path`, or None where there is none. A damaged file is named and put aside."""
     try:
         return read(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         aside = path.replace(path.with_suffix(".damaged"))
-        print(f"damaged run {path.name}, kept as {aside.name} and measured again: {str(error).splitlines()[0]}")
+        print(f"damaged run {path.name}, kept as {aside.name} and measured again: {error}")
         return None

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -147,6 +148,19 @@ def collect(rows: Iterable[Row]) -> dict[str, list]:
         columns["layer"] += [row.layer] * count
         columns["step"] += row.step if isinstance(row.step, range) else [row.step] * count
     return columns
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """What is inside computes on one thread: two networks side by side are faster than one on two, and a sum has one
+    order, so that records are the same bits wherever on a machine they are measured."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # again: a thread that was there before this module was imported has it not
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def progress(iterable: Iterable, *, total: int | None = None, unit: str) -> tqdm:

@@ -33,7 +33,7 @@ ALLOWED = {
     "records": {"data", "instruments", "linear", "norms", "presets", "seeds", "store", "theory", "train"},
     "executor": {"data", "store", "train"},
     "runs": {"data", "executor", "presets", "records", "store"},
-    "verify": {"data", "presets", "records", "store"},
+    "verify": {"data", "presets", "records", "store", "train"},
     "claims": set(),
     "plots": set(),
     "widgets": {"plots"},
