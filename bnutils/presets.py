@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from numbers import Real
+from pathlib import Path
 
 from bnutils import data, models, norms, train
 from bnutils.linear import Linear
@@ -196,11 +197,12 @@ class Setting:
 
     @property
     def scale(self) -> str:
-        """The preset's name, and what of it was changed, for a verdict to say."""
+        """The preset's name, its images where they are others, and what else was changed, for a verdict to say."""
         preset = PRESETS[self.preset]
-        names = [each.name for each in fields(self) if each.name not in ("device", "minutes", "linear")]
+        names = [each.name for each in fields(self) if each.name not in ("device", "minutes", "linear", "dataset")]
         changed = [name for name in names if getattr(self, name) != getattr(preset, name)]
-        return self.preset + (f" with another {', '.join(changed)}" if changed else "")
+        images = "" if self.dataset == preset.dataset else f" on {Path(self.dataset).name}"
+        return self.preset + images + (f" with another {', '.join(changed)}" if changed else "")
 
     @property
     def linear_scale(self) -> str:

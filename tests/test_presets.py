@@ -191,3 +191,9 @@ def test_a_mistyped_parameter_stops_the_notebook(papermilled):
 @pytest.mark.parametrize("cells", [[], ["", "a = 1", "import os"], ["", "a: int = 1", "# Parameters\na = 2\n"]])
 def test_known_parameters_or_none_pass(cells):
     presets.check_parameters(cells)
+
+
+def test_a_scale_names_other_images_and_what_else_was_changed():
+    assert presets.get("cifar", dataset="cifar10-jpeg").scale == "cifar on cifar10-jpeg"
+    assert presets.get("cifar", dataset="cifar10-jpeg", steps=10).scale == "cifar on cifar10-jpeg with another schedule"
+    assert presets.get("quick").scale == "quick"
