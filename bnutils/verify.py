@@ -120,6 +120,7 @@ def again(record: Record) -> tuple[str, bool]:
 def _apart(now: pd.Series, then: pd.Series, quantity: pd.Series) -> pd.Series:
     """How far the numbers of two measurements are apart, each as a share of the largest finite one of its quantity."""
     now, then = now.astype(float), then.astype(float)
-    largest = then.abs().mask(then.abs() == math.inf).groupby(quantity).transform("max").clip(lower=1e-12)
+    # The residual of an equality is rounding and nothing else: below what the criteria call zero it is not compared.
+    largest = then.abs().mask(then.abs() == math.inf).groupby(quantity).transform("max").clip(lower=1e-9)
     same = (now == then) | (now.isna() & then.isna())
     return ((now - then).abs() / largest).fillna(math.inf).mask(same, 0.0)
