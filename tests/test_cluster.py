@@ -19,7 +19,7 @@ from test_main import main
 
 from bnutils import executor, presets, records, store
 
-PATIENCE = 60  # seconds; a busy machine is slow to start a process
+PATIENCE = 180  # seconds; a busy machine is slow to start a process, and to answer
 
 
 @dataclass
@@ -58,6 +58,7 @@ def cluster(tmp_path_factory):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("BNUTILS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(executor, "PATIENCE", PATIENCE)
     return tmp_path / "cache" / "runs"
 
 
