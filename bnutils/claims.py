@@ -1462,7 +1462,7 @@ def distances(beside: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFr
     beside: by figure, our frame and the paper's. Compared at the steps that both have. ours, paper: medians over these;
     median: of |paper - mean over our seeds|, in the panel's unit. inside: the share of the paper's points in the 95 % t
     prediction interval for one more run, taken of logarithms where the panel's axis is logarithmic. points: how many
-    there are; seeds: ours. An accuracy of single batches is compared smoothed.
+    there are; seeds: ours.
     """
     columns = ["figure", "quantity", "layer", "norm", "lr", "median", "ours", "paper", "inside", "points", "seeds"]
     tables = [_distances(*both).assign(figure=figure) for figure, both in beside.items()]
@@ -1471,9 +1471,8 @@ def distances(beside: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFr
 
 def _distances(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     panel = ["quantity", "layer", "norm", "lr"]
-    paper = paper[paper.quantity != "train_accuracy"] if "smooth_accuracy" in set(paper.quantity) else paper
     paper = paper.assign(layer=paper.layer.astype(float).clip(upper=frame.layer.max()))  # of a shorter network the last
-    ours = frame[frame.dose.isna() | (frame.dose == 1)].astype({"layer": float, "value": float})
+    ours = frame.astype({"layer": float, "value": float})
     both = ours.merge(paper.dropna(subset="value"), on=[*panel, "step"], suffixes=("", "_paper"))
     rows = []
     for key, points in both.groupby(panel, dropna=False):

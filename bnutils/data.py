@@ -84,17 +84,6 @@ def check(name: str) -> None:
         _listing(name)
 
 
-def identity(name: str) -> tuple[str, int]:
-    """The fingerprint of the images that `name` names, and how many classes they have; loads them only if not known.
-
-    Raises what `load` raises.
-    """
-    if name in KNOWN:
-        return KNOWN[name]
-    images = load(name)
-    return images.fingerprint, len(images.classes)
-
-
 def load(name: str, *, device: str | torch.device = "cpu") -> Images:
     """The images that `name` names, whole, on one device.
 

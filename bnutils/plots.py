@@ -156,15 +156,12 @@ def panel(quantity: str, layer: float) -> str:
 
 def overlays(frame: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     """All that a figure of the paper draws, a panel for each quantity and layer, its curves in black over ours."""
-    paper = paper[paper.quantity != "train_accuracy"] if "smooth_accuracy" in set(paper.quantity) else paper
     kinds = list(paper[["quantity", "layer"]].drop_duplicates().itertuples(index=False, name=None))
     words = [panel(*kind) for kind in kinds]
     columns = min(3, len(kinds))
     rows = [[*words[at : at + columns], *[""] * columns][:columns] for at in range(0, len(kinds), columns)]
     figure, axes = panels(*rows, height=2.6, width=10)
-    arms = frame[frame.dose.isna() | (frame.dose == 1)].merge(
-        paper[["norm", "lr"]].drop_duplicates(), on=["norm", "lr"]
-    )
+    arms = frame.merge(paper[["norm", "lr"]].drop_duplicates(), on=["norm", "lr"])
     for ax, (quantity, layer) in zip(axes.flat, kinds, strict=False):
         at = None if pd.isna(layer) else layer
         curves(arms, quantity, layer=at if at is None else min(at, arms.layer.max()), ax=ax)

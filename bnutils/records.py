@@ -36,17 +36,11 @@ BEGINNING = 20  # the steps that are trained again to check a record
 ACTIVATIONS = {"tanh": torch.tanh, "ReLU": torch.relu}
 
 
-@dataclass(frozen=True)
-class Run(Record):
-    """One arm and one seed of a setting, on data with this fingerprint."""
+class OfImages(Record):
+    """A record of training on the images of its `setting`, which have its `fingerprint`."""
 
     setting: Setting
-    arm: Arm
-    seed: int
     fingerprint: str
-
-    def __str__(self) -> str:
-        return f"{self.arm.name}, seed {self.seed}, VGG-{self.setting.vgg.depth} of preset {self.preset}"
 
     @property
     def preset(self) -> str:
@@ -57,6 +51,19 @@ class Run(Record):
     def device(self) -> str:
         """What its setting asks for."""
         return self.setting.device
+
+
+@dataclass(frozen=True)
+class Run(OfImages):
+    """One arm and one seed of a setting, on data with this fingerprint."""
+
+    setting: Setting
+    arm: Arm
+    seed: int
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.arm.name}, seed {self.seed}, VGG-{self.setting.vgg.depth} of preset {self.preset}"
 
     @property
     def carries(self) -> tuple[str, ...]:
@@ -310,7 +317,7 @@ def _initialisation(seed: int, words: str) -> Iterator[Row]:
 
 
 @dataclass(frozen=True)
-class MapRun(Record):
+class MapRun(OfImages):
     """One normalizer, scale of the initial weights and seed of a map, trained briefly at each of its learning rates."""
 
     setting: Setting
@@ -326,16 +333,6 @@ class MapRun(Record):
 
     def __str__(self) -> str:
         return f"{self.norm}, weights x {self.scale:g}, seed {self.seed}, map of preset {self.preset}"
-
-    @property
-    def preset(self) -> str:
-        """The name of its setting."""
-        return self.setting.preset
-
-    @property
-    def device(self) -> str:
-        """What its setting asks for."""
-        return self.setting.device
 
     @property
     def key(self) -> str:
@@ -435,7 +432,7 @@ def images_of(dataset: str, device: str) -> data.Images:
     return data.load(dataset, device=data.device(device))
 
 
-def images_for(record: Run | MapRun) -> data.Images:
+def images_for(record: OfImages) -> data.Images:
     """The images of a record. Raises ValueError where those on this machine are others, and what `data.load` raises."""
     images = images_of(record.setting.dataset, record.setting.device)
     if images.fingerprint != record.fingerprint:
@@ -446,9 +443,12 @@ def images_for(record: Run | MapRun) -> data.Images:
     return images
 
 
-@cache
-def identity_of(dataset: str) -> tuple[str, int]:
-    return data.identity(dataset)
+def identity_of(setting: Setting) -> tuple[str, int]:
+    """The fingerprint of a setting's images and how many classes they have; loads them only where that is not known."""
+    if setting.dataset in data.KNOWN:
+        return data.KNOWN[setting.dataset]
+    images = images_of(setting.dataset, setting.device)
+    return images.fingerprint, len(images.classes)
 
 
 def needed(setting: Setting, name: str) -> list[Record]:
@@ -465,7 +465,7 @@ def needed(setting: Setting, name: str) -> list[Record]:
         return [*needed(setting, "landscape"), RandomLayers(setting.seeds, preset)]
     if name == "sensitivity":
         return list({each.key: each for runs in varied(setting).values() for each in runs}.values())
-    fingerprint, _ = identity_of(setting.dataset)
+    fingerprint, _ = identity_of(setting)
     if name == "shallow":
         arms = setting.arms("minima")
         return [ShallowRun(setting.shallow, arm, seed, fingerprint) for seed in setting.seeds for arm in arms]
@@ -478,7 +478,7 @@ def needed(setting: Setting, name: str) -> list[Record]:
 
 def varied(setting: Setting) -> dict[str, list[Run]]:
     """The runs of each variant of a setting, by its words: the setting's own where an arm does not meet the change."""
-    fingerprint, _ = identity_of(setting.dataset)
+    fingerprint, _ = identity_of(setting)
 
     def run(variant: Setting, arm: Arm, seed: int) -> Run:
         if variant.met_by(arm.norm) == setting.met_by(arm.norm):

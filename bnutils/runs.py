@@ -199,10 +199,10 @@ def _together(
     kept.clear()  # a page's memory is short
     frame = with_derived(frame)
     frame.attrs["missing"] = missing
-    frame.attrs["classes"] = identity_of(setting.dataset)[1] if name in LAYERS else 0
+    frame.attrs["classes"] = identity_of(setting)[1] if name in LAYERS else 0
     frame.attrs["source"] = _source(provenance, frame.seed.nunique(), measured, seconds)
     images = f"{Path(setting.dataset).name}, preset {setting.preset}"
-    frame.attrs["scale"] = {"linear": setting.linear.words, "linear_norms": setting.linear.words}.get(name, images)
+    frame.attrs["scale"] = setting.linear.words if name.startswith("linear") else images
     return frame
 
 
@@ -210,17 +210,22 @@ def _together(
 ON_RECORD = [(preset, images) for preset in ("paper", "cifar") for images in ("cifar10", "cifar10-jpeg")]
 
 
-def on_record(name: str) -> tuple[Setting, pd.DataFrame]:
-    """The largest record of an experiment on CIFAR-10, and its setting: read, never measured.
-
-    The largest scale of which every run is published or kept on this machine; where there is none, the largest with
-    any; where there is none of that either, an empty frame. `attrs` are those of `experiment`.
-    """
+def largest(name: str) -> Setting:
+    """The largest scale on CIFAR-10 at which an experiment is on record: at which every run is published or kept on
+    this machine; where there is none, the largest with any; where there is none of that either, the first tried."""
     settings = [presets.get(preset, dataset=images) for preset, images in ON_RECORD if images in data.KNOWN]
     there = [[each.exists for each in _of_one_frame(setting, name)] for setting in settings]
     places = range(len(settings))
-    best = max(places, key=lambda place: (all(there[place]), any(there[place]), -place))
-    return settings[best], _together(settings[best], name, {each: each.kept() for each in needed(settings[best], name)})
+    return settings[max(places, key=lambda place: (all(there[place]), any(there[place]), -place))]
+
+
+def on_record(name: str) -> tuple[Setting, pd.DataFrame]:
+    """The largest record of an experiment on CIFAR-10, and its setting: read, never measured.
+
+    Where there is none the frame is empty. `attrs` are those of `experiment`.
+    """
+    setting = largest(name)
+    return setting, _together(setting, name, {each: each.kept() for each in needed(setting, name)})
 
 
 def scales(setting: Setting, name: str) -> list[tuple[Setting, pd.DataFrame]]:
@@ -231,12 +236,18 @@ def scales(setting: Setting, name: str) -> list[tuple[Setting, pd.DataFrame]]:
 
 def beside_paper(setting: Setting) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """By figure of the paper, our runs at the scale of its curves, and its curves: those on CIFAR-10 that are on
-    record, and the deep linear network's at its full scale."""
+    record, and the deep linear network's at its full scale. Noise at the dose of the paper, accuracies smoothed."""
+
+    def curves(figure: str) -> pd.DataFrame:
+        theirs = paper(figure)
+        return theirs[theirs.quantity != "train_accuracy"] if "smooth_accuracy" in set(theirs.quantity) else theirs
+
     frames = {}
     for name in dict.fromkeys(COUNTERPARTS.values()):
-        frames[name] = experiment(setting, name) if name.startswith("linear") else on_record(name)[1]
+        frame = experiment(setting, name) if name.startswith("linear") else on_record(name)[1]
+        frames[name] = at_dose(frame, 1)
     return {
-        figure: (frames[name], paper(figure))
+        figure: (frames[name], curves(figure))
         for figure, name in COUNTERPARTS.items()
         if not frames[name].attrs["missing"]
     }

@@ -18,7 +18,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 
-from bnutils import data
+from bnutils import data, presets, records
 
 FINGERPRINT = "56dc2b127dd7df54"  # of the digits: changing it orphans every record made from them
 
@@ -594,12 +594,14 @@ def test_negative_steps_are_named():
 
 def test_what_is_known_of_images_is_what_loading_them_says():
     digits = data.load("digits")
-    assert data.identity("digits") == data.KNOWN["digits"] == (digits.fingerprint, len(digits.classes))
+    assert (
+        records.identity_of(presets.get("quick")) == data.KNOWN["digits"] == (digits.fingerprint, len(digits.classes))
+    )
 
 
 def test_known_images_that_are_not_here_have_an_identity_and_say_where_they_are():
     data.check("cifar10-jpeg")
-    assert data.identity("cifar10-jpeg")[1] == 10
+    assert records.identity_of(presets.get("cifar", dataset="cifar10-jpeg"))[1] == 10
     with pytest.raises(FileNotFoundError, match=f"clone {data.JPEG} at commit {data.JPEG_COMMIT} into a folder called"):
         data.load("cifar10-jpeg")
 
