@@ -27,6 +27,8 @@ JPEG_COMMIT = "d7d05618061fe37d830fb0419063d113c575ccbc"
 # Part of every fingerprint and of every cached file's key: raised when the preprocessing below changes
 PREPROCESSING = "1: 32x32 bilinear, 8 bits, standardised per channel by the training set"
 
+MARGIN = 4  # the pixels by which a crop may be off
+
 
 def device(name: str | torch.device) -> torch.device:
     """The device that `name` names: "auto" (the GPU where there is one, else the CPU), "cpu", "cuda" or "cuda:N".
@@ -284,6 +286,29 @@ def _decode(paths: list[str], name: str) -> UInt8[Tensor, "n 3 32 32"]:
                 f"image {path!r} cannot be read: accepted are whole image files, so mend or remove it"
             ) from error
     return pixels
+
+
+def crops(steps: int, batch: int, *, seed: int, device: str | torch.device = "cpu") -> Int64[Tensor, "steps batch 3"]:
+    """What `augmented` does to each image of each step: the row and the column of its corner, 0 to 8, and whether it is
+    flipped, 0 or 1. Uniform, and drawn on the CPU from nothing but the arguments: arms of a seed share it."""
+    stream = generator(seed, "crops")
+    drawn = [torch.randint(high, (steps, batch), generator=stream) for high in (2 * MARGIN + 1, 2 * MARGIN + 1, 2)]
+    return torch.stack(drawn, dim=2).to(_place(device))
+
+
+def augmented(x: Float[Tensor, "n c 32 32"], crop: Int64[Tensor, "n 3"]) -> Float[Tensor, "n c 32 32"]:
+    """Images padded by 4 pixels of their channel's mean, cut to their size at a corner each, and flipped or not.
+
+    Source: He et al. (2016), Sec. 4.2, for CIFAR-10; the paper (App. A.1) quotes accuracies "with augmentation" and
+    does not say which. `crop` holds row, column and flip, as `crops` draws them.
+    """
+    size = x.shape[-1]
+    place = torch.arange(size, device=x.device)
+    row, column, flip = crop[:, 0, None], crop[:, 1, None], crop[:, 2, None]
+    rows, columns = row + place, column + torch.where(flip == 1, size - 1 - place, place)
+    padded = torch.nn.functional.pad(x, [MARGIN] * 4)  # 0 is the mean
+    image = torch.arange(len(x), device=x.device)
+    return padded.movedim(1, -1)[image[:, None, None], rows[:, :, None], columns[:, None]].movedim(-1, 1).contiguous()
 
 
 @dataclass(frozen=True, eq=False)

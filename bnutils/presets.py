@@ -14,7 +14,7 @@ from bnutils.linear import Linear
 # The layers that each experiment draws: activations in Figs 1c, 2 and 8, gradients in Fig. 3; none in Fig. 4.
 LAYERS = {"speed": (3, 11), "noise": (2, 9, 13), "shift": (5, 10), "landscape": (), "mistakes": (), "minima": ()}
 LAYERS["norms"] = (11,)  # Fig. 6
-LAYERS["sensitivity"] = ()  # a table
+LAYERS["augmented"] = LAYERS["sensitivity"] = ()  # two numbers; a table
 # All experiments: those of the VGG, the last with other choices where the paper leaves them open; the deep linear
 # network's own, the choices that it leaves open, and it with other normalizers; the theorems; the map and the smaller
 # one that a page measures; the minima of a shallow network.
@@ -70,13 +70,15 @@ class Recipe:
     epsilon: of every normalizer. decay: the loss has decay/2 * the sum of all squared weights of linear maps added; the
     text names no such penalty, and the paper's Fig. 4a implies one of about 4e-4 to 5e-4. noise: whether that of
     Algorithm 1 stands "after" gamma and beta or "before" them. init: "glorot", which the text names, or "default",
-    PyTorch's.
+    PyTorch's. augment: whether each training image is cropped and flipped at random (`data.augmented`), as in the two
+    accuracies that App. A.1 quotes beside those of its figures.
     """
 
     epsilon: float = norms.EPSILON
     decay: float = 0.0
     noise: str = "after"
     init: str = "glorot"
+    augment: bool = False
 
     def __post_init__(self):
         if not isinstance(self.epsilon, Real) or not self.epsilon > 0:
@@ -85,6 +87,8 @@ class Recipe:
             raise ValueError(f"weight decay is {self.decay!r}: accepted is a number of at least 0")
         norms.check("noisy", noise=self.noise)
         models.check(self.init)
+        if not isinstance(self.augment, bool):
+            raise ValueError(f"augment is {self.augment!r}: accepted are True and False")
 
     @property
     def key(self) -> dict[str, dict]:
@@ -228,6 +232,11 @@ class Setting:
         return replace(self, vgg=replace(self.vgg, depth="S"))
 
     @property
+    def augmented(self) -> "Setting":
+        """The same on images that are cropped and flipped at random."""
+        return replace(self, recipe=replace(self.recipe, augment=True))
+
+    @property
     def variants(self) -> dict[str, "Setting"]:
         """By their words: this setting "as it is", then with one choice changed of those that the paper leaves open.
 
@@ -267,8 +276,8 @@ class Setting:
         """The arms of an experiment.
 
         speed: Fig. 1. noise: Figs 2 and 8, and the dose-response. shift: Fig. 3a. landscape: Figs 4 and 11. mistakes:
-        chapter 5, on the arms of Fig. 1. minima: chapter 9, on those of the landscape. sensitivity: those of Fig. 1 and
-        the noisy ones at the paper's dose.
+        chapter 5, on the arms of Fig. 1. minima: chapter 9, on those of the landscape. augmented: the same, where
+        final accuracy means something. sensitivity: those of Fig. 1 and the noisy ones at the paper's dose.
         """
         if experiment not in LAYERS:
             raise ValueError(f"unknown experiment {experiment!r}: accepted are {', '.join(LAYERS)}")
@@ -278,6 +287,7 @@ class Setting:
             "shift": (self.lrs[0], self.slow_lr),
             "landscape": self.lrs[:1],
             "minima": self.lrs[:1],
+            "augmented": self.lrs[:1] if self.preset == "paper" else (),
         }
         if experiment == "norms":  # Figs 5a, 6 and 12, and normalizers beyond the paper
             return [Arm(norm, self.lrs[0]) for norm in norms.NORMS if not norm.startswith("noisy")]

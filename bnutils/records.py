@@ -146,6 +146,14 @@ class VariantRun(Run):
         return [MovementProbe, *(kind for kind in super().kinds if kind is GradientProbe)]
 
 
+class AugmentedRun(Run):
+    """A run on images that are cropped and flipped at random: it is trained for its accuracy and measured for nothing
+    else."""
+
+    carries = ()
+    kinds = ()
+
+
 class ShallowRun(Run):
     """A run of the shallow network of chapter 9: it is measured for that chapter and for no other."""
 
@@ -387,16 +395,18 @@ def build(setting: Setting, arm: Arm, seed: int, images: data.Images) -> nn.Modu
 def train_one(run: Run, images: data.Images) -> pd.DataFrame:
     """Train one run and return its tidy frame; `attrs["provenance"]` says where, when, how long and how it ended."""
     setting, began = run.setting, time.perf_counter()
-    schedule = setting.schedule
+    schedule, recipe = setting.schedule, setting.recipe
     device = images.train_x.device
+    drawn = {"seed": run.seed, "device": device}
     rows = train(
         build(setting, run.arm, run.seed, images),
         images,
-        order=data.batches(len(images.train_x), setting.batch, steps=schedule.steps, seed=run.seed, device=device),
+        order=data.batches(len(images.train_x), setting.batch, steps=schedule.steps, **drawn),
         lr=run.arm.lr,
         schedule=schedule,
         probes=run.probes(images),
-        decay=setting.recipe.decay,
+        decay=recipe.decay,
+        crops=data.crops(schedule.steps, setting.batch, **drawn) if recipe.augment else None,
     )
     frame = pd.DataFrame(collect(rows)).assign(seed=run.seed, **run.arm.keys)
     return finished(frame, run, began, dataset=images.name, device=device_name(device))
@@ -469,6 +479,9 @@ def needed(setting: Setting, name: str) -> list[Record]:
     if name == "shallow":
         arms = setting.arms("minima")
         return [ShallowRun(setting.shallow, arm, seed, fingerprint) for seed in setting.seeds for arm in arms]
+    if name == "augmented":
+        arms, augmented = setting.arms(name), setting.augmented
+        return [AugmentedRun(augmented, arm, seed, fingerprint) for seed in setting.seeds for arm in arms]
     if name in ("robustness", "robustness_live"):
         grid = setting.map if name == "robustness" else setting.map.live
         each = product(grid.norms, grid.seeds, grid.scales)

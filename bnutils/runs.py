@@ -58,6 +58,12 @@ def speed(setting: Setting) -> pd.DataFrame:
     return experiment(setting, "speed")
 
 
+def augmented(setting: Setting) -> pd.DataFrame:
+    """The two accuracies that App. A.1 quotes with augmentation: without and with batch normalization at the main
+    learning rate, on images that are cropped and flipped at random. Empty but at the paper's scale."""
+    return experiment(setting, "augmented")
+
+
 def noise(setting: Setting) -> pd.DataFrame:
     """The paper's Figs 2 and 8 and a dose-response: noise after batch normalization and without it, one tidy frame."""
     return experiment(setting, "noise")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -69,13 +69,15 @@ def train(
     schedule: Schedule,
     probes: Iterable[tuple[int, Probe]] = (),
     decay: float = 0.0,
+    crops: Int64[Tensor, "steps batch 3"] | None = None,
 ) -> Iterator[Row]:
     """Train `model` in place by theta <- theta - lr * grad L(theta; batch t), no momentum, no weight decay (App. A.1).
 
     L is the mean cross-entropy of the mini-batch `order[t]`, in nats. With a `decay`, which the curves of the paper's
     Fig. 4a imply and its text does not name, L has decay/2 * sum of w^2 added, over the weights w of all linear maps
     (parameters of two dimensions or more): with gamma among them its normalized networks would begin far above
-    Standard, and biases, zero at the start, cannot be told from the curves. Yields rows `loss` and `train_accuracy` (of
+    Standard, and biases, zero at the start, cannot be told from the curves. With `crops` each batch is augmented by
+    them, `data.augmented`. Yields rows `loss` and `train_accuracy` (of
     the mini-batch, before its update, as the paper logs it) for every step, `test_accuracy` (eval mode) on its
     schedule, and whatever the probes, each with every how many steps it looks, measure on the batch of the step; at
     the last step, which has no batch of its own, on the last batch. A loss that is not finite ends training: the row
@@ -88,8 +90,10 @@ def train(
     log = torch.full((2, schedule.steps), torch.nan, device=x.device)
     reached = schedule.steps
     for step in progress(range(schedule.steps + 1), unit="step"):
-        batch = order[min(step, schedule.steps - 1)]
-        xb, yb = x[batch], y[batch]
+        at = min(step, schedule.steps - 1)
+        xb, yb = x[order[at]], y[order[at]]
+        if crops is not None:
+            xb = data.augmented(xb, crops[at])
         looking = [probe for every, probe in probes if schedule.due(step, every)]
         testing = schedule.due(step, schedule.test_every)
         # The only wait for the device in the loop.

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
+from torchvision.transforms.v2 import functional as transforms
 
 from bnutils import data, presets, records
 
@@ -590,6 +591,21 @@ def test_negative_steps_are_named():
 
 
 # ---- images whose records can be read without having them ----------------------------------------------------------
+
+
+def test_augmented_is_torchvisions_crop_and_flip():
+    x = torch.randn(40, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    drawn = data.crops(1, 40, seed=3)[0]
+    for image, there, (row, column, flip) in zip(x, data.augmented(x, drawn), drawn.tolist(), strict=True):
+        cut = transforms.crop(transforms.pad(image, 4), row, column, 32, 32)
+        assert torch.equal(there, transforms.hflip(cut) if flip else cut)
+
+
+def test_crops_reach_every_corner_and_depend_on_the_seed_alone():
+    drawn = data.crops(50, 40, seed=3)
+    assert drawn.shape == (50, 40, 3)
+    assert [sorted(drawn[..., what].unique().tolist()) for what in range(3)] == [[*range(9)], [*range(9)], [0, 1]]
+    assert torch.equal(drawn, data.crops(50, 40, seed=3)) and not torch.equal(drawn, data.crops(50, 40, seed=4))
 
 
 def test_what_is_known_of_images_is_what_loading_them_says():

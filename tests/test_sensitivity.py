@@ -10,7 +10,7 @@ from bnutils import claims, data, instruments, presets, quantities, records, run
 from bnutils.presets import Arm, Recipe
 
 SMOKE, QUICK = presets.get("smoke", device="cpu"), presets.get("quick", device="cpu")
-FINGERPRINT = data.identity("digits")[0]
+FINGERPRINT = data.KNOWN["digits"][0]
 
 
 def run(arm: Arm, *, kind=records.Run, **recipe) -> records.Run:
@@ -51,6 +51,25 @@ def test_a_verdict_names_what_was_changed():
 
 
 # ---- keys and what is shared ---------------------------------------------------------------------------------------
+
+
+def test_augmented_runs_are_the_papers_alone_and_others_than_its_own():
+    setting = presets.get("paper", dataset="cifar10-jpeg")
+    wanted, own = records.needed(setting, "augmented"), records.needed(setting, "landscape")
+    assert [(each.arm, each.seed) for each in wanted] == [(each.arm, each.seed) for each in own]
+    assert not {each.key for each in wanted} & {each.key for each in own}
+    assert not records.needed(QUICK, "augmented")
+
+
+def test_an_augmented_run_is_trained_on_crops():
+    images = data.load("digits")
+    own, cropped = (
+        records.train_one(records.AugmentedRun(setting, Arm("batch", 0.1), 0, FINGERPRINT), images)
+        for setting in (SMOKE, SMOKE.augmented)
+    )
+    assert set(cropped.quantity) == {"loss", "train_accuracy", "test_accuracy"}
+    ours, theirs = (frame[frame.quantity == "loss"].value.to_numpy() for frame in (own, cropped))
+    assert (ours != theirs).all()
 
 
 def test_every_published_record_is_still_asked_for():

@@ -22,19 +22,33 @@ def digits() -> data.Images:
 
 
 def run(
-    arm: presets.Arm, *, seed: int = 0, steps: int = 6, probes=(), decay: float = 0.0
+    arm: presets.Arm, *, seed: int = 0, steps: int = 6, probes=(), decay: float = 0.0, crops=None
 ) -> tuple[nn.Module, dict[str, list]]:
     images = digits()
     model = records.build(setting(), arm, seed, images).double()
     order = data.batches(len(images.train_x), 32, steps=steps, seed=seed)
     schedule = train.Schedule(steps=steps, probe_every=2, gradient_every=4, test_every=3, landmark_every=steps)
-    rows = train.train(model, images, order=order, lr=arm.lr, schedule=schedule, probes=probes, decay=decay)
+    more = {"probes": probes, "decay": decay, "crops": crops}
+    rows = train.train(model, images, order=order, lr=arm.lr, schedule=schedule, **more)
     return model, train.collect(rows)
 
 
 def values(columns: dict[str, list], quantity: str) -> dict[int, float]:
     triples = zip(columns["quantity"], columns["step"], columns["value"], strict=True)
     return {step: value for name, step, value in triples if name == quantity}
+
+
+def test_a_batch_is_trained_on_as_it_is_cropped():
+    seen = []
+    crops = data.crops(4, 32, seed=1)
+    run(presets.Arm("batch", 0.1), steps=4, probes=[(1, lambda _, x, y: seen.append((x, y)) or ())], crops=crops)
+    images = digits()
+    order = data.batches(len(images.train_x), 32, steps=4, seed=0)
+    for at, (x, y) in enumerate(seen[:4]):
+        assert torch.equal(x, data.augmented(images.train_x[order[at]], crops[at]))
+        assert torch.equal(y, images.train_y[order[at]])
+    arm = presets.Arm("none", 0.1)
+    assert values(run(arm, steps=4, crops=crops)[1], "loss") != values(run(arm, steps=4)[1], "loss")
 
 
 def test_loop_is_plain_sgd():
