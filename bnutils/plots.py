@@ -653,6 +653,49 @@ def _one_y(row: Sequence[Axes]) -> None:
             ax.tick_params(labelleft=False, which="both")
 
 
+def laboratory(frame: pd.DataFrame, *, layer: int, steps: int) -> Figure:
+    """One run: training accuracy, the losses along the gradient, and how one activation of a layer is distributed.
+
+    The step axes hold for `steps`, so that a run in training is seen to grow.
+    """
+    words = ["training accuracy", "loss along the gradient", "an activation"]
+    figure, (left, middle, right) = panels(words, height=2.8, width=10)
+    norm, seed = (frame.norm.iloc[0], frame.seed.iloc[0]) if len(frame) else ("none", 0)
+    curves(frame, "smooth_accuracy", ax=left)
+    bands(frame, "loss_low", "loss_high", ax=middle)
+    for ax in (left, middle):
+        ax.set_xlim(0, steps)
+    left.set_ylim(0, 1.02)
+    ridges(frame, layer=layer, norm=norm, seed=seed, ax=right)
+    legend(figure)
+    return figure
+
+
+def laboratory_map(frames: dict[tuple, pd.DataFrame], names: Sequence[str], *, ax: Axes | None = None) -> Axes:
+    """The training accuracy at the end of each run, by its choices: the first two down, the others across.
+
+    The mean over the last fifth of its steps, zero for a run that diverged; a missing one is blank.
+    """
+    ax = ax or plt.gca()
+    table = pd.DataFrame([[*choice, _ending(frame)] for choice, frame in frames.items()], columns=[*names, "value"])
+    table = table.replace({names[0]: NAMES})
+    cells = table.pivot(index=list(names[:2]), columns=list(names[2:]), values="value")
+    style = {"cmap": "cividis", "vmin": 0, "vmax": 1, "linewidths": 1, "annot": True, "fmt": ".0%"}
+    sns.heatmap(cells.astype(float), cbar_kws={"label": "training accuracy"}, ax=ax, **style)
+    ax.set(xlabel="\n".join(names[2:]), ylabel=", ".join(names[:2]))
+    ax.set_xticklabels(["\n".join(map(str, column)) for column in cells.columns], rotation=0)
+    ax.set_yticklabels([", ".join(f"{each}" for each in row) for row in cells.index], rotation=0)
+    return ax
+
+
+def _ending(frame: pd.DataFrame) -> float:
+    """The mean training accuracy over the last fifth of a run; 0 where it diverged, none where there is no run."""
+    rows = frame[frame.quantity == "train_accuracy"]
+    if (frame.quantity == "diverged").any():
+        return 0.0
+    return rows[rows.step >= 0.8 * rows.step.max()].value.mean()
+
+
 def one_norm(frame: pd.DataFrame, norm: str, *, layer: int) -> Figure:
     """One normalizer beside Standard and BatchNorm: training, landscape, and the distribution at the last step."""
     rows = frame[frame.norm.isin(["none", "batch", norm])]

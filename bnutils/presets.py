@@ -4,7 +4,7 @@ import ast
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from numbers import Real
 from pathlib import Path
 
@@ -17,8 +17,11 @@ LAYERS["norms"] = (11,)  # Fig. 6
 LAYERS["augmented"] = LAYERS["sensitivity"] = ()  # two numbers; a table
 # All experiments: those of the VGG, the last with other choices where the paper leaves them open; the deep linear
 # network's own, the choices that it leaves open, and it with other normalizers; the theorems; the map and the smaller
-# one that a page measures; the minima of a shallow network.
+# one that a page measures; the minima of a shallow network; what can be chosen in the laboratory.
 EXPERIMENTS = (*LAYERS, "linear", "choices", "linear_norms", "theorems", "robustness", "robustness_live", "shallow")
+EXPERIMENTS += ("laboratory",)
+# Those that have a frame for each variant or combination, since arms and seeds alone do not tell their runs apart.
+SEVERAL_FRAMES = ("sensitivity", "laboratory")
 # The step lengths of the landscape, in units of the learning rate: the paper's four (read from the points of its Fig.
 # 11), and one below them that is ours and tells a saturated probe from a curved landscape.
 ETAS = (1 / 4, 1 / 2, 1, 2, 4)
@@ -152,6 +155,34 @@ class Map:
         return replace(self, lrs=lrs, scales=scales, seeds=(max(self.seeds) + 1,))
 
 
+@dataclass(frozen=True)
+class Laboratory:
+    """Chapter 11's choices: every combination of these is trained briefly, once."""
+
+    norms: tuple[str, ...] = ("none", "batch")
+    doses: tuple[int, ...] = (0, 1, 4)
+    lrs: tuple[float, ...] = (0.1, 0.5)
+    inits: tuple[str, ...] = ("glorot", "default")
+    depths: tuple[str, ...] = ("A", "B")
+    steps: int = 480
+
+    @property
+    def choices(self) -> dict[str, tuple]:
+        """What can be chosen, by the words for it."""
+        return {
+            "normalizer": self.norms,
+            "dose of noise": self.doses,
+            "learning rate": self.lrs,
+            "initial weights": self.inits,
+            "depth": self.depths,
+        }
+
+    @property
+    def grid(self) -> list[tuple]:
+        """Every combination."""
+        return list(product(*self.choices.values()))
+
+
 def _evenly(values: Sequence[float]) -> bool:
     """Whether these are numbers, ascending, of which each is about as many times the one before."""
     if len(values) < 2 or not all(isinstance(value, Real) and value > 0 for value in values):
@@ -168,7 +199,7 @@ class Setting:
     lrs: the first is the main one, the last the large one. slow_lr: the second rate of Fig. 3. linear: the deep linear
     network, at the paper's full scale in all presets that conclude anything. map: chapter 8's. minutes: what
     a page may spend on measuring before it says what is missing instead. arrived: the training accuracy that counts as
-    having learned, to which steps are counted. recipe: what else the paper leaves open.
+    having learned, to which steps are counted. recipe: what else the paper leaves open. laboratory: chapter 11's.
     """
 
     preset: str
@@ -186,6 +217,7 @@ class Setting:
     map: Map = field(default_factory=Map)
     arrived: float = 0.9
     recipe: Recipe = field(default_factory=Recipe)
+    laboratory: Laboratory = field(default_factory=Laboratory)
 
     def __post_init__(self):
         data.device(self.device)
@@ -235,6 +267,13 @@ class Setting:
     def augmented(self) -> "Setting":
         """The same on images that are cropped and flipped at random."""
         return replace(self, recipe=replace(self.recipe, augment=True))
+
+    def chosen(self, norm: str, dose: int, lr: float, init: str, depth: str) -> tuple["Setting", Arm]:
+        """The setting and the arm of one combination of the laboratory's choices."""
+        schedule = replace(self.schedule, steps=self.laboratory.steps)
+        vgg, recipe = replace(self.vgg, depth=depth), replace(self.recipe, init=init)
+        noisy = {"none": "noisy_none", "batch": "noisy"}[norm] if dose else norm
+        return replace(self, vgg=vgg, recipe=recipe, schedule=schedule), Arm(noisy, lr, float(dose))
 
     @property
     def variants(self) -> dict[str, "Setting"]:
@@ -365,6 +404,7 @@ PRESETS = {
         seeds=(0, 1),
         linear=Linear(steps=20, probe_every=10, seeds=(0, 1)),
         map=MAPS["smoke"],
+        laboratory=Laboratory(doses=(0, 1), lrs=(0.1,), inits=("glorot",), depths=("A",), steps=8),
     ),
 }
 

@@ -5,7 +5,7 @@ The atom is the run: one arm, one seed, trained once with every quantity that an
 
 import collections
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import product
@@ -107,6 +107,7 @@ class Run(OfImages):
             "map",
             "arrived",
             "recipe",
+            "laboratory",
         ):
             del what[name]
         what |= self.setting.recipe.key
@@ -152,6 +153,17 @@ class AugmentedRun(Run):
 
     carries = ()
     kinds = ()
+
+
+class LaboratoryRun(VariantRun):
+    """A run of one combination of the laboratory's choices: what its picture shows is measured."""
+
+    carries = ()
+
+    @property
+    def kinds(self) -> list[type[RunProbe]]:
+        """The probes that it carries."""
+        return [ActivationProbe, GradientProbe]
 
 
 class ShallowRun(Run):
@@ -394,11 +406,22 @@ def build(setting: Setting, arm: Arm, seed: int, images: data.Images) -> nn.Modu
 
 def train_one(run: Run, images: data.Images) -> pd.DataFrame:
     """Train one run and return its tidy frame; `attrs["provenance"]` says where, when, how long and how it ended."""
-    setting, began = run.setting, time.perf_counter()
+    began = time.perf_counter()
+    frame = tidy(run, training(run, images))
+    return finished(frame, run, began, dataset=images.name, device=device_name(images.train_x.device))
+
+
+def tidy(run: Run, rows: Iterable[Row]) -> pd.DataFrame:
+    """Rows of a run as a frame, with what tells them from those of other runs."""
+    return pd.DataFrame(collect(rows)).assign(seed=run.seed, **run.arm.keys)
+
+
+def training(run: Run, images: data.Images) -> Iterator[Row]:
+    """The rows of a run, as it is trained."""
+    setting = run.setting
     schedule, recipe = setting.schedule, setting.recipe
-    device = images.train_x.device
-    drawn = {"seed": run.seed, "device": device}
-    rows = train(
+    drawn = {"seed": run.seed, "device": images.train_x.device}
+    return train(
         build(setting, run.arm, run.seed, images),
         images,
         order=data.batches(len(images.train_x), setting.batch, steps=schedule.steps, **drawn),
@@ -408,8 +431,6 @@ def train_one(run: Run, images: data.Images) -> pd.DataFrame:
         decay=recipe.decay,
         crops=data.crops(schedule.steps, setting.batch, **drawn) if recipe.augment else None,
     )
-    frame = pd.DataFrame(collect(rows)).assign(seed=run.seed, **run.arm.keys)
-    return finished(frame, run, began, dataset=images.name, device=device_name(device))
 
 
 def map_one(record: MapRun, lr: float, images: data.Images) -> pd.DataFrame:
@@ -479,6 +500,8 @@ def needed(setting: Setting, name: str) -> list[Record]:
     if name == "shallow":
         arms = setting.arms("minima")
         return [ShallowRun(setting.shallow, arm, seed, fingerprint) for seed in setting.seeds for arm in arms]
+    if name == "laboratory":
+        return [laboratory_run(setting, choice, seed=0) for choice in setting.laboratory.grid]
     if name == "augmented":
         arms, augmented = setting.arms(name), setting.augmented
         return [AugmentedRun(augmented, arm, seed, fingerprint) for seed in setting.seeds for arm in arms]
@@ -487,6 +510,12 @@ def needed(setting: Setting, name: str) -> list[Record]:
         each = product(grid.norms, grid.seeds, grid.scales)
         return [MapRun(setting, grid, norm, scale, seed, fingerprint) for norm, seed, scale in each]
     return [Run(setting, arm, seed, fingerprint) for seed in setting.seeds for arm in setting.arms(name)]
+
+
+def laboratory_run(setting: Setting, choice: tuple, *, seed: int) -> LaboratoryRun:
+    """The run of one combination of the laboratory's choices."""
+    chosen, arm = setting.chosen(*choice)
+    return LaboratoryRun(chosen, arm, seed, identity_of(setting)[0])
 
 
 def varied(setting: Setting) -> dict[str, list[Run]]:

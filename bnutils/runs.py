@@ -2,17 +2,19 @@
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bnutils import data, presets
 from bnutils.executor import count, measure
-from bnutils.presets import ETAS, LAYERS, PRESETS, Arm, Setting
+from bnutils.presets import ETAS, LAYERS, PRESETS, SEVERAL_FRAMES, Arm, Setting
 from bnutils.quantities import LEVEL
-from bnutils.records import identity_of, needed, varied
+from bnutils.records import identity_of, images_for, laboratory_run, needed, tidy, training, varied
 from bnutils.store import COLUMNS, Record, load
 
 # A centred mean over this many logged steps takes the noise of a single batch's accuracy (k/128) out: ours, logged at
@@ -138,15 +140,31 @@ def sensitivity(setting: Setting) -> dict[str, pd.DataFrame]:
     Read or measured as in `experiment`, the limit being for all of them. Without densities, which would fill memory. An
     arm that does not meet what is varied is the setting's own, measured once.
     """
-    wanted, frames = needed(setting, "sensitivity"), {}
-    missing = _affordable(setting, [run for run in wanted if run.kept() is None], len(wanted))
-    for words, runs in varied(setting).items():
-        kept = {run: run.kept() for run in runs}
-        # What two variants share is not missing any more when the second comes.
-        now = [run for run, frame in kept.items() if frame is None and run in missing]
-        frame = _completed(setting.variants[words], "sensitivity", kept, now)
-        frames[words] = frame[frame.quantity != "density"]
-    return frames
+    frames = _several(setting, "sensitivity", varied(setting))
+    return {words: frame[frame.quantity != "density"] for words, frame in frames.items()}
+
+
+def laboratory(setting: Setting) -> dict[tuple, pd.DataFrame]:
+    """Chapter 11: by its combination of choices, in the order of `Laboratory.choices`, the frame of one run.
+
+    Read or measured as in `experiment`, the limit being for all of them.
+    """
+    recorded = zip(setting.laboratory.grid, needed(setting, "laboratory"), strict=True)
+    return _several(setting, "laboratory", {choice: [run] for choice, run in recorded})
+
+
+def watch(setting: Setting, *choice: object, seed: int, every: float = 2.0) -> Iterator[pd.DataFrame]:
+    """One combination of the laboratory's choices, trained here and now: its frame so far, every few seconds.
+
+    The last frame is the whole run. Nothing is kept. Raises what `data.load` raises.
+    """
+    run, rows, shown = laboratory_run(setting, choice, seed=seed), [], time.perf_counter()
+    for step, look in groupby(training(run, images_for(run)), key=lambda row: row.step):
+        rows += look
+        if isinstance(step, int) and time.perf_counter() - shown >= every:
+            yield with_derived(tidy(run, rows))
+            shown = time.perf_counter()
+    yield with_derived(tidy(run, rows))
 
 
 def experiment(setting: Setting, name: str) -> pd.DataFrame:
@@ -156,15 +174,39 @@ def experiment(setting: Setting, name: str) -> pd.DataFrame:
     what it costs and how to make it, and the frame holds what there is. `attrs` carry `source`, one sentence for the
     page on where the runs come from, and `missing`, how many there are not. Raises ValueError for `sensitivity`.
     """
-    kept = {run: run.kept() for run in _of_one_frame(setting, name)}
-    missing = _affordable(setting, [run for run, frame in kept.items() if frame is None], len(kept))
-    return _completed(setting, name, kept, missing)
+    return _together(setting, name, *_all_there(setting, _of_one_frame(setting, name)))
+
+
+def _all_there(setting: Setting, wanted: list[Record]) -> tuple[dict[Record, pd.DataFrame | None], tuple[int, float]]:
+    """These records, after measuring what is missing of them, unless that would take too long; and how many that were,
+    in how many seconds."""
+    kept, began = {each: each.kept() for each in wanted}, time.perf_counter()
+    missing = _affordable(setting, [each for each, frame in kept.items() if frame is None], len(kept))
+    if missing:
+        measure(missing)
+        kept |= {each: each.kept() for each in missing}
+    return kept, (len(missing), time.perf_counter() - began)
+
+
+def _several(setting: Setting, name: str, groups: dict[Any, list[Record]]) -> dict[Any, pd.DataFrame]:
+    """A frame for each group of an experiment's records, which may share some; all say where all come from."""
+    kept, now = _all_there(setting, needed(setting, name))
+    frames = [frame for frame in kept.values() if frame is not None]
+    seeds = len({seed for frame in frames for seed in frame.seed.unique()})
+    source = _source([frame.attrs["provenance"] for frame in frames], seeds, now)
+    found = {run.key: frame for run, frame in kept.items()}
+    together = {
+        words: _together(setting, name, {run: found[run.key] for run in runs}) for words, runs in groups.items()
+    }
+    for frame in together.values():
+        frame.attrs["source"] = source
+    return together
 
 
 def _of_one_frame(setting: Setting, name: str) -> list[Record]:
     """What an experiment needs, if no two of its runs have the same arm and seed and their rows can be told apart."""
-    if name == "sensitivity":
-        raise ValueError("sensitivity has a frame for each variant: accepted is runs.sensitivity(setting)")
+    if name in SEVERAL_FRAMES:
+        raise ValueError(f"{name} has a frame for each of its variants: accepted is runs.{name}(setting)")
     return needed(setting, name)
 
 
@@ -181,32 +223,22 @@ def _affordable(setting: Setting, missing: list[Record], of: int) -> list[Record
     return []
 
 
-def _completed(
-    setting: Setting, name: str, kept: dict[Record, pd.DataFrame | None], missing: list[Record]
-) -> pd.DataFrame:
-    """These records in one frame, after measuring those that are missing."""
-    began = time.perf_counter()
-    if missing:
-        measure(missing)
-        kept |= {run: run.kept() for run in missing}
-    return _together(setting, name, kept, measured=len(missing), seconds=time.perf_counter() - began)
-
-
 def _together(
-    setting: Setting, name: str, kept: dict[Record, pd.DataFrame | None], *, measured: int = 0, seconds: float = 0.0
+    setting: Setting, name: str, kept: dict[Record, pd.DataFrame | None], now: tuple[int, float] = (0, 0.0)
 ) -> pd.DataFrame:
-    """The records that there are in one frame, with what is derived from them and where they come from."""
+    """The records that there are in one frame, with what is derived from them and where they come from: so many were
+    measured `now`, in so many seconds."""
     frames = [frame for frame in kept.values() if frame is not None]
-    provenance = [frame.attrs.pop("provenance") for frame in frames]
+    provenance = [frame.attrs["provenance"] for frame in frames]
     missing = len(kept) - len(frames)
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     frame = frame.reindex(columns=COLUMNS)  # a record may be older than a column
     del frames
     kept.clear()  # a page's memory is short
     frame = with_derived(frame)
-    frame.attrs["missing"] = missing
+    frame.attrs = {"missing": missing}
     frame.attrs["classes"] = identity_of(setting)[1] if name in LAYERS else 0
-    frame.attrs["source"] = _source(provenance, frame.seed.nunique(), measured, seconds)
+    frame.attrs["source"] = _source(provenance, frame.seed.nunique(), now)
     images = f"{Path(setting.dataset).name}, preset {setting.preset}"
     frame.attrs["scale"] = setting.linear.words if name.startswith("linear") else images
     return frame
@@ -307,10 +339,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _source(provenance: list[dict], seeds: int, measured: int, seconds: float) -> str:
-    """One sentence on where the runs of a frame come from."""
+def _source(provenance: list[dict], seeds: int, now: tuple[int, float]) -> str:
+    """One sentence on where the runs of a frame come from; so many were measured `now`, in so many seconds."""
     if not provenance:
         return "No run of this setting is on record."
+    measured, seconds = now
     each = pd.DataFrame(provenance)
     published = int(each.get("published", pd.Series(dtype=bool)).eq(True).sum())
     ways = {
@@ -368,6 +401,8 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
         return _plan_linear(setting)
     if name in ("robustness", "robustness_live"):
         return _plan_map(setting, name)
+    if name == "laboratory":
+        return _plan_laboratory(setting)
     scientific, nuisance, fixed = {}, {}, {}
     for where, each in {"here": setting, "at the paper's scale": PRESETS["paper"]}.items():
         arms, vgg = each.arms(name), each.vgg
@@ -459,6 +494,24 @@ def _plan_map(setting: Setting, name: str) -> pd.DataFrame:
         }
     fixed["here"]["cost of those not kept yet"] = _duration(_cost(missing))
     return _table(scientific, nuisance, fixed)
+
+
+def _plan_laboratory(setting: Setting) -> pd.DataFrame:
+    wanted = needed(setting, "laboratory")
+    missing = [run for run in wanted if not run.exists]
+    words = {what: ", ".join(map(str, values)) for what, values in setting.laboratory.choices.items()}
+    seeds = {"seed (weights, order of images, noise, sampled unit)": "0; with a kernel each training takes the next"}
+    vgg, schedule = setting.vgg, setting.schedule
+    fixed = {
+        "images": Path(setting.dataset).name,
+        "network": f"VGG, width x {vgg.width:g}, head {vgg.head * vgg.width:g}",
+        "steps": f"{setting.laboratory.steps:,}",
+        "batch": f"{setting.batch}",
+        "activations, gradients probed every": f"{schedule.probe_every}, {schedule.gradient_every} steps",
+        "runs": f"{len(wanted)}",
+        "cost of those not kept yet": _duration(_cost(missing)),
+    }
+    return _table({"here": words}, {"here": seeds}, {"here": fixed})
 
 
 def _table(scientific: dict, nuisance: dict, fixed: dict) -> pd.DataFrame:

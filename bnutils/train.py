@@ -78,7 +78,8 @@ def train(
     (parameters of two dimensions or more): with gamma among them its normalized networks would begin far above
     Standard, and biases, zero at the start, cannot be told from the curves. With `crops` each batch is augmented by
     them, `data.augmented`. Yields rows `loss` and `train_accuracy` (of
-    the mini-batch, before its update, as the paper logs it) for every step, `test_accuracy` (eval mode) on its
+    the mini-batch, before its update, as the paper logs it) for every step, a stretch of them at every look,
+    `test_accuracy` (eval mode) on its
     schedule, and whatever the probes, each with every how many steps it looks, measure on the batch of the step; at
     the last step, which has no batch of its own, on the last batch. A loss that is not finite ends training: the row
     `diverged` holds its step, and no later row is yielded.
@@ -88,7 +89,7 @@ def train(
     parameters = list(model.parameters())
     weights = [parameter for parameter in parameters if parameter.dim() > 1] if decay else []
     log = torch.full((2, schedule.steps), torch.nan, device=x.device)
-    reached = schedule.steps
+    logged, reached = 0, schedule.steps
     for step in progress(range(schedule.steps + 1), unit="step"):
         at = min(step, schedule.steps - 1)
         xb, yb = x[order[at]], y[order[at]]
@@ -101,6 +102,9 @@ def train(
             reached = int(log[0, :step].isfinite().logical_not().nonzero()[0])
             yield Row("diverged", torch.tensor(float(reached), device=x.device), reached)
             break
+        if looking or testing:
+            yield from _stretch(log, logged, step)
+            logged = step
         for probe in looking:
             yield from (row._replace(step=step) for row in probe(model, xb, yb))
         if testing:
@@ -120,9 +124,14 @@ def train(
                 parameter.add_(parameter.grad, alpha=-lr)
         log[0, step] = loss.detach()
         log[1, step] = (logits.detach().argmax(1) == yb).float().mean()
-    if reached:
-        yield Row("loss", log[0, :reached], range(reached))
-        yield Row("train_accuracy", log[1, :reached], range(reached))
+    yield from _stretch(log, logged, reached)
+
+
+def _stretch(log: Float[Tensor, "2 steps"], start: int, stop: int) -> Iterator[Row]:
+    """What was logged from one step to before another."""
+    for name, values in zip(("loss", "train_accuracy"), log[:, start:stop], strict=True):
+        if stop > start:
+            yield Row(name, values, range(start, stop))
 
 
 @torch.no_grad()

@@ -2,9 +2,10 @@
 
 import inspect
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from io import BytesIO
+from itertools import count
 from pkgutil import resolve_name
 
 import ipywidgets
@@ -86,16 +87,73 @@ def choose(
         for label, values in options.items()
     ]
 
-    def page(chosen: tuple) -> ipywidgets.Widget:
-        """What is shown where the first sliders stand on `chosen`: a picture, or a stack for the next slider."""
-        if len(chosen) == len(sliders):
-            return ipywidgets.HTML(picture(draw(*chosen), alt=alt(*chosen)))
-        values = list(options.values())[len(chosen)]
-        stack = ipywidgets.Stack([page((*chosen, value)) for value in values], selected_index=0)
-        ipywidgets.jslink((sliders[len(chosen)], "index"), (stack, "selected_index"))
-        return stack
+    return ipywidgets.VBox([*sliders, _pages(draw, list(options.values()), sliders, alt=alt)])
 
-    return ipywidgets.VBox([*sliders, page(())])
+
+def laboratory(
+    draw: Callable[[pd.DataFrame], Figure],
+    frames: dict[tuple, pd.DataFrame],
+    options: dict[str, Sequence[object]],
+    *,
+    names: dict[object, str],
+    train: Callable[..., Iterable[pd.DataFrame]],
+    alt: Callable[[str], str],
+) -> ipywidgets.Widget:
+    """Buttons for each choice, above the figure of the run that `frames` has of it; with a kernel one more that trains.
+
+    options: those of each choice, by its label; names: the words for some of them. train: takes one option of each and
+    a seed, 1 at first and then the next, and yields the frame so far, again and again; each is drawn in the place of
+    the one before. The button that trains has the class `needs-kernel`, which the published page hides.
+    """
+    controls = [
+        ipywidgets.ToggleButtons(
+            options=[(names.get(option, f"{option}"), place) for place, option in enumerate(each)],
+            description=label,
+            style={"description_width": "8rem", "button_width": "auto"},
+        )
+        for label, each in options.items()
+    ]
+    values = list(options.values())
+
+    def words(*chosen: object) -> str:
+        said = zip(options, chosen, strict=True)
+        return alt(", ".join(f"{label} {names.get(option, option)}" for label, option in said))
+
+    shown = _pages(lambda *chosen: draw(frames[chosen]), values, controls, alt=words)
+    button = ipywidgets.Button(description="Train it here and now", layout={"width": "max-content"})
+    button.add_class("needs-kernel")
+    live, seeds = ipywidgets.HTML(), count(1)
+
+    def trained(_button: ipywidgets.Button) -> None:
+        chosen = [each[control.index] for each, control in zip(values, controls, strict=True)]
+        button.disabled = True
+        try:
+            for frame in train(*chosen, seed=next(seeds)):
+                live.value = picture(draw(frame), alt=f"{words(*chosen)}, in training")
+        except (ValueError, OSError) as error:  # what images that are not there, or not readable, raise
+            live.value = f"<p>{escape(str(error))}</p>"
+        finally:
+            button.disabled = False
+
+    button.on_click(trained)
+    return ipywidgets.VBox([*controls, shown, button, live])
+
+
+def _pages(
+    draw: Callable[..., Figure],
+    values: Sequence[Sequence[object]],
+    controls: Sequence[ipywidgets.Widget],
+    *,
+    alt: Callable[..., str],
+    chosen: tuple = (),
+) -> ipywidgets.Widget:
+    """What is shown where the first controls stand on `chosen`: a picture, or a stack that the next one turns over."""
+    if len(chosen) == len(controls):
+        return ipywidgets.HTML(picture(draw(*chosen), alt=alt(*chosen)))
+    pages = [_pages(draw, values, controls, alt=alt, chosen=(*chosen, each)) for each in values[len(chosen)]]
+    stack = ipywidgets.Stack(pages, selected_index=0)
+    ipywidgets.jslink((controls[len(chosen)], "index"), (stack, "selected_index"))
+    return stack
 
 
 def menu(
@@ -104,7 +162,6 @@ def menu(
     """`walk` for options that have names and no order: a menu of the names above the figure of the one chosen."""
     if not len(options):
         return ipywidgets.HTML("No runs on record.")
-    pictures = [ipywidgets.HTML(picture(draw(option), alt=alt(name))) for name, option in options.items()]
     choice = ipywidgets.Dropdown(
         options=[(name, place) for place, name in enumerate(options)],
         index=0,
@@ -112,6 +169,5 @@ def menu(
         style={"description_width": "initial"},
         layout={"width": "min(100%, 24rem)"},
     )
-    stack = ipywidgets.Stack(pictures, selected_index=0)
-    ipywidgets.jslink((choice, "index"), (stack, "selected_index"))
-    return ipywidgets.VBox([choice, stack])
+    shown = _pages(lambda name: draw(options[name]), [list(options)], [choice], alt=alt)
+    return ipywidgets.VBox([choice, shown])

@@ -1,7 +1,6 @@
 """The registry knows all that a run holds, and a frame holds the one schema."""
 
 import matplotlib.pyplot as plt
-import pandas as pd
 import pytest
 from test_main import recorded
 
@@ -9,9 +8,10 @@ from bnutils import data, presets, records, runs, store
 from bnutils.quantities import QUANTITIES
 
 SETTING = presets.get("smoke", device="cpu")
-# Every frame: one for each experiment, and of the one that has a frame for each variant those.
-SINGLE = [name for name in presets.EXPERIMENTS if name != "sensitivity"]
-FRAMES = [*SINGLE, *SETTING.variants]
+# Every frame: one for each experiment, and of those that have several those.
+SINGLE = [name for name in presets.EXPERIMENTS if name not in presets.SEVERAL_FRAMES]
+FRAMES = [*SINGLE, *SETTING.variants, *SETTING.laboratory.grid]
+ARMS = [name for name in SINGLE if name in presets.LAYERS and SETTING.arms(name)]  # those with a run for each arm
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +19,11 @@ def frames():
     """Every experiment at preset smoke, by name, and every variant, by its words."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BNUTILS_CACHE", recorded()[1].name)
-        yield {name: runs.experiment(SETTING, name) for name in SINGLE} | runs.sensitivity(SETTING)
+        several = runs.sensitivity(SETTING) | runs.laboratory(SETTING)
+        yield {name: runs.experiment(SETTING, name) for name in SINGLE} | several
 
 
-@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("name", FRAMES, ids=str)
 def test_a_frame_has_the_one_schema(frames, name):
     frame = frames[name]
     assert list(frame.columns) == store.COLUMNS
@@ -31,7 +32,7 @@ def test_a_frame_has_the_one_schema(frames, name):
     assert frame.attrs["missing"] == 0
 
 
-@pytest.mark.parametrize("name", [name for name in FRAMES if name in {*presets.LAYERS, *SETTING.variants}])
+@pytest.mark.parametrize("name", [*ARMS, *SETTING.variants])
 def test_a_frame_holds_every_run(frames, name):
     frame, arms = frames[name], SETTING.arms("sensitivity" if name in SETTING.variants else name)
     found = frame[["arm", "norm", "lr", "dose", "seed"]].drop_duplicates().fillna(0)
@@ -58,8 +59,8 @@ def test_a_diverged_run_keeps_to_the_schema():
 
 
 def test_nothing_is_registered_that_nothing_measures(frames):
-    measured = pd.concat(frames.values()).quantity
-    assert set(QUANTITIES) - set(measured) <= {"diverged"}
+    measured = {quantity for frame in frames.values() for quantity in frame.quantity}
+    assert set(QUANTITIES) - measured <= {"diverged"}
 
 
 def test_the_papers_quantities_are_registered():

@@ -183,9 +183,8 @@ def test_every_variant_has_a_frame_and_no_run_is_measured_twice(cache):
     wanted = records.needed(SMOKE, "sensitivity")
     assert list(frames) == list(SMOKE.variants)
     assert {path.stem for path in cache.iterdir()} == {each.key for each in wanted} and len(wanted) == 12 + 12 + 2
-    now = {"as it is": 12, "weight decay 4e-4": 12, "noise before gamma and beta": 2}
     for words, frame in frames.items():
-        assert frame.attrs["missing"] == 0 and f"{now[words]} measured now" in frame.attrs["source"]
+        assert frame.attrs["missing"] == 0 and "26 measured now" in frame.attrs["source"]
         assert set(frame.quantity) <= set(quantities.QUANTITIES) and "density" not in set(frame.quantity)
         assert ("gradient_distance" in set(frame.quantity)) == (words != "weight decay 4e-4")
     first, last = (
@@ -231,7 +230,7 @@ def test_too_costly_a_setting_says_so_once(cache, capsys):
 
 
 def test_one_frame_of_all_variants_is_refused():
-    message = r"^sensitivity has a frame for each variant: accepted is runs.sensitivity\(setting\)$"
+    message = r"^sensitivity has a frame for each of its variants: accepted is runs.sensitivity\(setting\)$"
     with pytest.raises(ValueError, match=message):
         runs.experiment(SMOKE, "sensitivity")
     with pytest.raises(ValueError, match=message):
@@ -242,6 +241,37 @@ def test_a_plan_says_what_is_varied(cache):
     plan = runs.plan(SMOKE, "sensitivity")
     assert plan.loc["one choice changed", "here"] == ", ".join(SMOKE.variants)
     assert plan.loc["runs", "here"] == "26"
+
+
+# ---- the laboratory ------------------------------------------------------------------------------------------------
+
+
+def test_the_laboratory_has_a_run_for_each_combination_and_not_too_many():
+    wanted = records.needed(QUICK, "laboratory")
+    assert len({each.key for each in wanted}) == len(wanted) == len(QUICK.laboratory.grid) <= 60
+    for each, (norm, dose, lr, init, depth) in zip(wanted, QUICK.laboratory.grid, strict=True):
+        assert each.setting.vgg == replace(QUICK.vgg, depth=depth) and each.setting.recipe == Recipe(init=init)
+        assert each.setting.schedule == replace(QUICK.schedule, steps=QUICK.laboratory.steps)
+        assert (each.arm.lr, each.arm.dose, each.arm.norm.startswith("noisy")) == (lr, dose, dose > 0)
+        assert (each.arm.norm in ("none", "noisy_none")) == (norm == "none")
+
+
+def test_the_laboratory_reads_one_run_for_each_combination(cache):
+    frames = runs.laboratory(SMOKE)
+    assert list(frames) == SMOKE.laboratory.grid and len(list(cache.iterdir())) == 4
+    for (norm, dose, *_), frame in frames.items():
+        assert set(frame.norm) == {{0: norm, 1: {"none": "noisy_none", "batch": "noisy"}[norm]}[dose]}
+        assert "4 measured now" in frame.attrs["source"] and frame.attrs["missing"] == 0
+
+
+def test_a_run_that_is_watched_is_the_run_that_is_recorded():
+    choice = ("batch", 1, 0.1, "glorot", "A")
+    *early, last = runs.watch(SMOKE, *choice, seed=3, every=0)
+    whole = runs.with_derived(records.train_one(records.laboratory_run(SMOKE, choice, seed=3), data.load("digits")))
+    keys = [name for name in store.COLUMNS if name != "value"]
+    both = [each.reindex(columns=store.COLUMNS).sort_values(keys).reset_index(drop=True) for each in (last, whole)]
+    pd.testing.assert_frame_equal(*both, check_dtype=False)
+    assert [each.step.max() for each in early] == sorted(each.step.max() for each in early) and len(early) > 2
 
 
 # ---- does a verdict flip? ------------------------------------------------------------------------------------------

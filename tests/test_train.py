@@ -125,6 +125,18 @@ def test_accuracy_is_in_eval_mode_and_puts_the_mode_back():
     assert ours.item() == (by_hand == images.test_y).float().mean().item()
 
 
+def test_what_is_logged_comes_at_every_look():
+    """A stretch of steps each, so that a run can be watched; together they are every step once."""
+    images = digits()
+    schedule = train.Schedule(steps=7, probe_every=7, gradient_every=7, test_every=3, landmark_every=7)
+    model = records.build(setting(), presets.Arm("batch", 0.1), 0, images).double()
+    order = data.batches(len(images.train_x), 32, steps=7, seed=0)
+    rows = list(train.train(model, images, order=order, lr=0.1, schedule=schedule))
+    assert [row.step for row in rows if row.quantity == "loss"] == [range(0, 3), range(3, 6), range(6, 7)]
+    assert [row.step for row in rows if row.quantity == "test_accuracy"] == [0, 3, 6, 7]
+    assert [row.quantity for row in rows].index("loss") < [row.step for row in rows].index(3)
+
+
 def test_a_run_that_diverges_is_recorded_as_diverged():
     _, columns = run(presets.Arm("none", 1e60), steps=6)
     (step,) = values(columns, "diverged").values()

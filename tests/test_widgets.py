@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
-from bnutils import models, runs, widgets
+from bnutils import models, presets, runs, widgets
 
 
 def draw(option):
@@ -163,3 +163,62 @@ def test_a_menu_of_names_moves_the_stack_without_a_kernel():
     assert (menu.options, menu.index, stack.selected_index) == ((("A b", 0), ("C", 1)), 0, 0)
     assert ['alt="A b"' in each.value for each in stack.children] == [True, False] and not plt.get_fignums()
     assert widgets.menu(lambda option: None, {}, label="what", alt=str).value == "No runs on record."
+
+
+# ---- the laboratory ------------------------------------------------------------------------------------------------
+
+SMOKE = presets.get("smoke", device="cpu")
+ALT = "A run: normalizer {}, dose of noise {}, learning rate 0.1, initial weights Glorot's, depth A"
+
+
+def laboratory(train):
+    frames = {choice: pd.DataFrame({"value": [index]}) for index, choice in enumerate(SMOKE.laboratory.grid)}
+    names = {"none": "Standard", "batch": "BatchNorm", "glorot": "Glorot's"}
+    return widgets.laboratory(
+        lambda frame: draw("x" * len(frame)),
+        frames,
+        SMOKE.laboratory.choices,
+        names=names,
+        train=train,
+        alt=lambda words: f"A run: {words}",
+    ).children
+
+
+def test_the_laboratory_shows_the_recorded_run_of_each_combination():
+    normalizer, dose, *_, stack, button, live = laboratory(None)
+    assert normalizer.options == (("Standard", 0), ("BatchNorm", 1)) and dose.options == (("0", 0), ("1", 1))
+    for norm, noises in zip(("Standard", "BatchNorm"), stack.children, strict=True):
+        for noise, page in zip("01", noises.children, strict=True):
+            (picture,) = [each.children[0].children[0].children[0] for each in [page]]
+            assert f'alt="{ALT.format(norm, noise)}"'.replace("'", "&#x27;") in picture.value
+    assert live.value == "" and button._dom_classes == ("needs-kernel",)  # book.css hides it where there is no kernel
+
+
+def test_the_laboratory_trains_what_is_chosen_and_draws_it_on_the_way():
+    """Really: each press takes the next seed, and each picture replaces the one before."""
+    asked, seen = [], []
+
+    def train(*choice, seed):
+        asked.append((choice, seed))
+        for frame in runs.watch(SMOKE, *choice, seed=seed, every=0):
+            yield frame
+            seen.append((len(frame), live.value, button.disabled))
+
+    normalizer, dose, *_, button, live = laboratory(train)
+    normalizer.index, dose.index = 1, 1
+    for _ in range(2):
+        button.click()
+    assert asked == [(("batch", 1, 0.1, "glorot", "A"), seed) for seed in (1, 2)]
+    lengths, pictures, disabled = zip(*seen[: len(seen) // 2], strict=True)
+    assert len(lengths) > 2 and list(lengths) == sorted(lengths) and all(disabled) and not button.disabled
+    assert all("<img" in each and "in training" in each for each in pictures)
+
+
+def test_the_laboratory_says_what_went_wrong():
+    def train(*choice, seed):
+        raise ValueError("no folder < here")
+        yield
+
+    *_, button, live = laboratory(train)
+    button.click()
+    assert live.value == "<p>no folder &lt; here</p>" and not button.disabled
