@@ -304,6 +304,23 @@ def walk_along(frame: pd.DataFrame, step: int) -> Figure:
     return figure
 
 
+def beta_at(frame: pd.DataFrame, length: float, *, lr: float) -> Figure:
+    """Beta over training at one step length, in units of the learning rate, on an axis that holds for all of them.
+
+    The grey line is one over the step length.
+    """
+    figure, (ax,) = panels([f"{length:g} times the learning rate"], height=3.2, width=8)
+    rows = frame[(frame.quantity == "beta") & (frame.lr == lr)]
+    curves(rows[np.isclose(rows.eta.astype(float), length * lr)], "beta", ax=ax)
+    reference(1 / (length * lr), "1 / step length", ax=ax)
+    values = rows.value.astype(float)
+    values = values[np.isfinite(values) & (values > 0)]
+    if len(values):
+        ax.set_ylim(values.min() / 1.3, values.max() * 1.3)
+    legend(figure)
+    return figure
+
+
 VARIANTS = {"beta_float32": "32 bits", "beta_float64": "64 bits", "beta_smooth": "64 bits, no kinks"}
 
 

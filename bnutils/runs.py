@@ -1,5 +1,6 @@
 """Arms x seeds to one tidy frame: the experiments of the book, read from the records or measured."""
 
+import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -9,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
-from bnutils import data, presets
+from bnutils import data, presets, store
 from bnutils.executor import count, measure
 from bnutils.presets import ETAS, LAYERS, PRESETS, SEVERAL_FRAMES, Arm, Setting
 from bnutils.quantities import LEVEL
 from bnutils.records import identity_of, images_for, laboratory_run, needed, tidy, training, varied
 from bnutils.store import COLUMNS, Record, load
+from bnutils.verify import asked_for
 
 # A centred mean over this many logged steps takes the noise of a single batch's accuracy (k/128) out: ours, logged at
 # every step, and the paper's, logged at every hundredth.
@@ -319,6 +322,16 @@ def publish(wanted: Iterable[Record]) -> list[Path]:
         each.published.parent.mkdir(exist_ok=True)
         shutil.copyfile(each.path, each.published)
     return [each.published for each in found]
+
+
+def published() -> pd.DataFrame:
+    """Every published record: by its key what it is, and its provenance. Their rows are not read or checked."""
+    known = asked_for()
+    rows = []
+    for path in sorted(store.RESULTS.glob("*.parquet")):
+        provenance = json.loads(pq.read_schema(path).metadata[b"PANDAS_ATTRS"])["provenance"]
+        rows.append({"record": str(known.get(path.stem, "asked for by nothing")), **provenance})
+    return pd.DataFrame(rows).set_index("key")
 
 
 def _cost(missing: list[Record], workers: int | None = None) -> float:

@@ -28,6 +28,12 @@ def note(words: str) -> HTML:
     return HTML(f'<p class="measured">{escape(words)}</p>')
 
 
+def folded(words: str, table: pd.DataFrame) -> HTML:
+    """A table behind a line that opens it."""
+    rows = table.to_html(border=0, justify="left", na_rep="", classes="folded")
+    return HTML(f"<details><summary>{escape(words)}</summary>{rows}</details>")
+
+
 def data(name: str, *frames: pd.DataFrame, quantities: Sequence[str]) -> HTML:
     """The line below a figure: where its numbers come from, and the numbers themselves, as CSV under the figure's name.
 

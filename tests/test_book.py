@@ -10,13 +10,14 @@ import time
 from types import SimpleNamespace
 
 import nbformat
+import papermill
 import psutil
 import pytest
 from build import MODULES, ROOT
 from conftest import run_builder
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-from bnutils import claims
+from bnutils import claims, data
 
 PAGES = list(parse_toc_yaml(ROOT / "_toc.yml"))
 CHAPTERS = [page for page in PAGES if (ROOT / f"{page}.ipynb").exists()]
@@ -62,6 +63,31 @@ def test_the_numbers_of_every_figure_are_a_file_beside_the_page(executed, built)
         head, *rows = (built[0] / "html" / "_static" / "data" / name).read_text().splitlines()
         assert "quantity" in head.split(",") and head.endswith(",of"), name
         assert rows, name
+
+
+# ---- what pages say of the project ---------------------------------------------------------------------------------
+
+
+def test_the_table_of_parameters_is_true():
+    """Each row of it names parameters, and the chapters that have them, by number."""
+    accepted = {page: set(papermill.inspect_notebook(ROOT / f"{page}.ipynb")) for page in CHAPTERS}
+    chapters = {int(page.removeprefix("book/")[:2]): names for page, names in accepted.items() if page[5].isdigit()}
+    found = {}
+    for line in (ROOT / "book" / "rerun.md").read_text().splitlines():
+        if line.startswith("| `"):
+            _, names, _, where, _ = (cell.strip() for cell in line.split("|"))
+            numbers = set(chapters) if where == "all" else set()
+            for low, _, high in re.findall(r"(\d+)( to (\d+))?", where):
+                numbers |= set(range(int(low), int(high or low) + 1))
+            found |= dict.fromkeys(re.findall(r"`(\w+)`", names), numbers)
+    assert found == {
+        name: {n for n, has in chapters.items() if name in has} for name in set().union(*chapters.values())
+    }
+
+
+def test_the_page_on_reproducing_names_the_copy_of_the_images():
+    text = (ROOT / "book" / "reproduce.ipynb").read_text()
+    assert data.JPEG in text and data.JPEG_COMMIT in text
 
 
 # ---- the builder ---------------------------------------------------------------------------------------------------

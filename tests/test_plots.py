@@ -122,6 +122,8 @@ DRAWINGS |= {
     "landscapes": lambda f: plots.landscapes(f, f, words=["a", "b"], paper=runs.paper("4"))[0, 0].figure,
     "overlays": lambda f: plots.overlays(f, runs.paper("1a")),
     "one_norm": lambda f: plots.one_norm(f, "batch", layer=3),
+    "laboratory": lambda f: plots.laboratory(f[f.seed == 0], layer=3, steps=720),
+    "beta_at": lambda f: plots.beta_at(f, 1, lr=0.1),
     "scatter": lambda f: (
         plots.scatter(claims.smooth_and_fast(f, lr=0.1, window="all of training"), "beta", words="beta").figure
     ),
@@ -148,6 +150,20 @@ def test_an_empty_frame_is_drawn_and_says_so(draw, empty):
     figure = draw(runs.with_derived(empty))
     figure.canvas.draw()
     assert words(figure).count(EMPTY) == len(figure.axes)
+
+
+def test_the_map_of_the_laboratory_has_a_number_for_each_combination():
+    def ended(accuracy):
+        return frame([rows("none", 0.1, [0.0, accuracy - 0.01, accuracy + 0.01], quantity="train_accuracy")])
+
+    choices = {(norm, dose, lr, "A"): ended(0.3) for norm in PAIR for dose in (0, 4) for lr in (0.1, 0.5)}
+    choices[("batch", 4, 0.5, "A")] = frame(diverging("batch", 0.5, 400, seed=0, value=0.9))
+    choices[("none", 0, 0.1, "A")] = EMPTY_FRAMES["untyped"]
+    ax = plots.laboratory_map(choices, ["normalizer", "dose", "rate", "depth"])
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        *("BatchNorm, 0", "BatchNorm, 4", "Standard, 0", "Standard, 4"),
+    ]
+    assert sorted(words(ax.figure)) == ["0%", *["30%"] * 6]
 
 
 @pytest.mark.parametrize(
