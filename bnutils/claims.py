@@ -1804,6 +1804,7 @@ def ranks(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
 
 # The claims that the runs of a variant can decide, and those of them that need the loss around the network.
 AROUND = ("loss_range", "predictiveness", "two_orders", "smoothness")
+CHANGES = ("flips", "opens", "closes")
 SENSITIVE = ("speed", "large_steps", "stability", "noisy_speed", "noisy_stability", "noise_alone", *AROUND)
 
 
@@ -1827,7 +1828,7 @@ def flips(frames: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataF
         variant: {name: _change(table[name].iloc[0], word) for name, word in row.items()}
         for variant, row in words.items()
     }
-    for kind in ("flips", "opens", "closes"):
+    for kind in CHANGES:
         table[kind] = [", ".join(name for name in SENSITIVE if row[name] == kind) for row in changes.values()]
     return table
 

@@ -115,7 +115,15 @@ def figure_metadata(notebook):
     return wrong
 
 
+def answers(notebook):
+    """What a reader is asked to try has an answer, folded away, to compare with."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    tried, answered = text.count("## Try it"), text.count(":::{dropdown} An answer to compare with")
+    return [f"{tried} to try, {answered} answered"] * (tried != answered)
+
+
 CHECKS = [
+    answers,
     outputs,
     kernel,
     parameters,
@@ -176,6 +184,7 @@ def drop(cell, *keys):
 
 
 MISTAKES = [
+    (answers, put(3, source="## Idea\n\n## Try it\n\nGuess.")),
     (outputs, put(4, execution_count=1)),
     (outputs, put(4, outputs=[nbformat.v4.new_output("stream", text="1")])),
     (kernel, lambda notebook: notebook.metadata.kernelspec.update(name="mine")),
