@@ -11,6 +11,7 @@ MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted((ROOT / "bn
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
 # how the docstrings wrote their equations when they were plain text
 ASCII = re.compile(r"\|\||\^|\bsqrt\(|<-|(?<!-)->|[<>]=|\b[A-Za-z]+_[a-z] =")
+MARKUP = re.compile(r'<(span|div) class="math.*?</\1>|<code.*?</code>|<[^>]+>', re.DOTALL)
 
 
 def public(module: ast.Module) -> list[str]:
@@ -37,9 +38,7 @@ def test_what_is_public_has_an_entry_and_only_one(name, entries):
 def test_an_entry_says_something_and_sets_its_equations(page, built):
     text = (built[0] / "html" / "book" / "api" / f"{page}.html").read_text()
     said = re.findall(r"<dd>(.*?)</dd>", text, re.DOTALL)
-    words = [
-        re.sub(r'<(span|div) class="(notranslate )?math.*?</\1>|<code.*?</code>|<[^>]+>', "", each) for each in said
-    ]
+    words = [MARKUP.sub("", each) for each in said]
     assert words and all(map(str.strip, said))
     assert not [match for each in words for match in ASCII.findall(each)]
 
