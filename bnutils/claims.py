@@ -127,7 +127,7 @@ def learning(frame: pd.DataFrame, *, low: float = 0.2, high: float = 0.99) -> pd
 
 
 def log2_ratio(slow: pd.Series, fast: pd.Series) -> pd.Series:
-    """log2(slow / fast), paired by seed: 1 is twice."""
+    r""":math:`\log_2(\mathrm{slow} / \mathrm{fast})`, paired by seed: 1 is twice."""
     return np.log2(slow / fast)
 
 
@@ -214,9 +214,10 @@ def width(frame: pd.DataFrame, norm: str, along: str, *, at: float | None = None
 
 
 def depth_factor(frame: pd.DataFrame, quantity: str, norm: str, *, scale: float, step: int = 0) -> pd.Series:
-    """By seed, log2 of the factor from one layer to the next in a quantity: the slope of a line fitted over all layers.
+    r"""By seed, :math:`\log_2` of the factor from one layer to the next in a quantity: the slope of a line.
 
-    Least squares of log2(value) against the layer's number at one step; NaN where a value is zero or not finite.
+    Over all layers, least squares of :math:`\log_2` of the value against the layer's number at one step; NaN where a
+    value is zero or not finite.
     """
     rows = frame[(frame.norm == norm) & (frame.scale == scale) & (frame.step == step) & (frame.quantity == quantity)]
 
@@ -632,10 +633,12 @@ ROUNDING = 1e-9  # a relative difference below this is rounding of float64
 
 
 def sides(frame: pd.DataFrame, left: str, right: str) -> pd.DataFrame:
-    """Both sides of a statement, a row a case: arm, norm, seed, step, layer (0: a random layer), left, right,
-    difference.
+    r"""Both sides of a statement, a row a case.
 
-    left and right are quantities; difference = (left - right) over the larger of |left| and |right|, 0 where both are.
+    Columns arm, norm, seed, step, layer (0: a random layer), left, right and difference. left and right are quantities;
+    0 where both are, the difference is else
+
+    .. math:: \frac{\mathrm{left} - \mathrm{right}}{\max(|\mathrm{left}|, |\mathrm{right}|)}
     """
     keys = ["arm", "norm", "seed", "step", "layer"]
     rows = frame[frame.quantity.isin([left, right])].astype({"layer": float, "value": float}).fillna({"layer": 0})
@@ -1443,11 +1446,15 @@ def benefit(frame: pd.DataFrame, *, lr: float, least: float = ARRIVED) -> pd.Dat
 
 
 def residuals(frame: pd.DataFrame, paper: pd.DataFrame, quantity: str, by: list[str], *, steps: range) -> pd.DataFrame:
-    """How far the paper's curves of a positive quantity lie from our runs, on a logarithmic scale.
+    r"""How far the paper's curves of a positive quantity lie from our runs, on a logarithmic scale.
 
-    At each step r = log(paper) - mean over seeds of log(ours). Columns, for each group of `by`: typical, exp of the
-    root mean square of r; worst, exp of the largest |r|; inside, the share of the paper's points in the 95 % t
-    prediction interval for one more run; points, how many there are. Sorted from near to far.
+    At each step, with a bar for the mean over seeds,
+
+    .. math:: r = \log \mathrm{paper} - \overline{\log \mathrm{ours}}
+
+    Columns, for each group of `by`: typical, exp of the root mean square of r; worst, exp of the largest :math:`|r|`;
+    inside, the share of the paper's points in the 95 % t prediction interval for one more run; points, how many there
+    are. Sorted from near to far.
     """
     keys = ["norm", "lr", "step"]
     ours = frame[(frame.quantity == quantity) & frame.step.isin(steps)]
@@ -1470,12 +1477,12 @@ def residuals(frame: pd.DataFrame, paper: pd.DataFrame, quantity: str, by: list[
 
 
 def distances(beside: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    """How far the paper's curves lie from ours: a row for each figure, panel (quantity and layer) and arm in it.
+    r"""How far the paper's curves lie from ours: a row for each figure, panel (quantity and layer) and arm in it.
 
     beside: by figure, our frame and the paper's. Compared at the steps that both have. ours, paper: medians over these;
-    median: of |paper - mean over our seeds|, in the panel's unit. inside: the share of the paper's points in the 95 % t
-    prediction interval for one more run, taken of logarithms where the panel's axis is logarithmic. points: how many
-    there are; seeds: ours.
+    median: of :math:`|\mathrm{paper} - \overline{\mathrm{ours}}|`, the bar a mean over our seeds, in the panel's unit.
+    inside: the share of the paper's points in the 95 % t prediction interval for one more run, taken of logarithms
+    where the panel's axis is logarithmic. points: how many there are; seeds: ours.
     """
     columns = ["figure", "quantity", "layer", "norm", "lr", "median", "ours", "paper", "inside", "points", "seeds"]
     tables = [_distances(*both).assign(figure=figure) for figure, both in beside.items()]
@@ -1698,7 +1705,7 @@ def smooth_and_fast(frame: pd.DataFrame, *, lr: float, window: str = "while it l
     that has diverged adds nothing; unlike steps to 90 % it is there for runs that never arrive. width, distance, beta:
     medians of the width of the band of losses, of the largest distance of gradients and of the largest beta, over the
     looks of `window`: step 0, the looks at which a run's own accuracy lies between 20 and 99 %, or all. Of each the
-    mean over seeds (geometric but for speed), and the smallest and largest seed as *_low, *_high.
+    mean over seeds (geometric but for speed), and the smallest and largest seed as `*_low`, `*_high`.
     """
     looks, rows = WINDOWS[window](frame), []
     for norm in dict.fromkeys(frame.norm[frame.lr == lr]):
@@ -1755,11 +1762,14 @@ class Rank:
 
 
 def rank(x: pd.Series, y: pd.Series) -> Rank:
-    """Spearman's rank correlation of the pairs that have both values.
+    r"""Spearman's rank correlation of the n pairs that have both values.
 
-    The interval is Fisher's, z = artanh(rho), with Bonett and Wright's (2000) variance (1 + rho^2 / 2) / (n - 3), and
-    rough for as few as ten pairs; p, two-sided, is that of 9,999 random permutations. All NaN for fewer than four
-    pairs, or where one side has one value only.
+    The interval is Fisher's, with Bonett and Wright's (2000) variance, and rough for as few as ten pairs:
+
+    .. math:: z = \mathrm{artanh} \, \rho, \qquad \mathrm{var} \, z = (1 + \rho^2 / 2) / (n - 3)
+
+    p, two-sided, is that of 9,999 random permutations. All NaN for fewer than four pairs, or where one side has one
+    value only.
     """
     pairs = pd.DataFrame({"x": x, "y": y}).dropna()
     n = len(pairs)

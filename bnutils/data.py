@@ -57,13 +57,13 @@ def cache_dir() -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Labelled 32 x 32 images on one device, with one mean and one deviation per channel taken from the training set.
+    r"""Labelled 32 x 32 images on one device, with one mean and one deviation per channel taken from the training set.
 
-    x = (pixel - mean_c) / std_c, where mean_c and std_c are those of all training pixels of channel c, for the test set
-    too: x is in units of std_c. The paper states no preprocessing (App. A.1), so this is an open choice. Labels index
-    `classes`. `fingerprint` is a digest of pixels (8 bits), labels, order, classes and preprocessing: equal data has
-    equal fingerprints. It is the same on every machine for digits and cifar10; for a folder it also holds what the
-    image decoder made of the files.
+    :math:`x = (\mathrm{pixel} - \mathrm{mean}_c) / \mathrm{std}_c`, where mean and std are those of all training pixels
+    of channel c, for the test set too: x is in units of std. The paper states no preprocessing (App. A.1), so this is
+    an open choice. Labels index `classes`. `fingerprint` is a digest of pixels (8 bits), labels, order, classes and
+    preprocessing: equal data has equal fingerprints. It is the same on every machine for digits and cifar10; for a
+    folder it also holds what the image decoder made of the files.
     """
 
     name: str
@@ -329,11 +329,11 @@ def gaussian(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float64,
 ) -> Regression:
-    """The paper's deep linear task, y = A x for each sample, with x and A of independent Gaussian entries (App. A.1).
+    """The paper's deep linear task, :math:`y = A x` for each sample, with Gaussian x and A (App. A.1).
 
-    The paper says that x and A are Gaussian with 1000 samples and a 10 x 10 matrix, and not with what variance: an open
-    choice, `variances` of x and of A. Drawn in float64 on the CPU, then rounded to `dtype` and moved, so that devices
-    share the data.
+    Their entries are independent. The paper says that x and A are Gaussian with 1000 samples and a 10 x 10 matrix, and
+    not with what variance: an open choice, `variances` of x and of A. Drawn in float64 on the CPU, then rounded to
+    `dtype` and moved, so that devices share the data.
 
     Raises ValueError for fewer than one sample or feature, and what `device` raises.
     """

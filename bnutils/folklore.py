@@ -24,11 +24,13 @@ Gradient = dict[str, Tensor]
 def between_batches(
     model: nn.Module, loss_of: Loss, batch: Batch, other: Batch, *, lrs: Sequence[float]
 ) -> Float[Tensor, " lrs"]:
-    """Taken for predictiveness: ||g_{t+1} - g_t||, each on the mini-batch of its own step.
+    r"""Taken for predictiveness: :math:`\|g_{t+1} - g_t\|`, each on the mini-batch of its own step.
 
-    g_t = grad L(w; batch), g_{t+1} = grad L(w - lr g_t; other). As lr goes to zero it goes to the distance between the
-    gradients of two mini-batches at one point, not to zero. In train mode, one draw of the noise, l2 norm over all
-    parameters; 1 pass and one for each lr. Leaves the model as it was. Right: `probes.along`, one batch throughout.
+    .. math:: g_t = \nabla L(w; \mathrm{batch}), \qquad g_{t+1} = \nabla L(w - \mathrm{lr} \, g_t; \mathrm{other})
+
+    As lr goes to zero it goes to the distance between the gradients of two mini-batches at one point, not to zero. In
+    train mode, one draw of the noise, l2 norm over all parameters; 1 pass and one for each lr. Leaves the model as it
+    was. Right: `probes.along`, one batch throughout.
     """
     with probes.untouched(model):
         model.train()
@@ -39,7 +41,9 @@ def between_batches(
 def after_update(
     model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor, *, lr: float, etas: Sequence[float]
 ) -> Float[Tensor, " etas"]:
-    """Taken for the distance at eta: ||grad L(w' - eta g) - g||, w' = w - lr g the weights after the update, g from w.
+    r"""Taken for the distance at eta: the same from :math:`w' = w - \mathrm{lr} \, g`, the weights after the update.
+
+    .. math:: \|\nabla L(w' - \eta g) - g\|, \qquad g = \nabla L(w)
 
     The optimizer has made its step before the probe begins, so what is called eta is eta + lr: as eta goes to zero the
     distance goes to that of a whole update. In train mode; 1 pass and one for each eta. Leaves the model as it was.
@@ -49,7 +53,9 @@ def after_update(
 
 
 def last_layer(model: nn.Sequential, loss_of: Loss, x: Tensor, y: Tensor, *, eta: float) -> Float[Tensor, ""]:
-    """Taken for the distance at eta: ||grad_k L(w - eta g) - g_k||, k the last layer's parameters alone.
+    r"""Taken for the distance at eta: that of the gradient over the parameters of the last layer k alone.
+
+    .. math:: \|\nabla_k L(w - \eta g) - g_k\|
 
     In train mode; 2 passes. Leaves the model as it was. Right: the l2 norm over all parameters, `probes.along`.
     """
@@ -63,7 +69,9 @@ def last_layer(model: nn.Sequential, loss_of: Loss, x: Tensor, y: Tensor, *, eta
 
 
 def eval_mode(model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor, *, eta: float) -> Float[Tensor, ""]:
-    """Taken for the distance at eta: ||g(w - eta g) - g|| with g in eval mode, where running statistics normalize.
+    r"""Taken for the distance at eta: the same with g in eval mode, where running statistics normalize.
+
+    .. math:: \|g(w - \eta g) - g\|
 
     They do not depend on the weights, so this is another function than the one that is trained: a network with fixed
     scales and shifts. 2 passes. Leaves the model as it was. Right: train mode, `probes.along`.
@@ -75,10 +83,11 @@ def eval_mode(model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor, *, eta: flo
 
 
 def unprotected(model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor, *, etas: Sequence[float]) -> nn.Module:
-    """The network as a probe of the losses at w - eta g leaves it that protects its weights and nothing else: a copy.
+    r"""The network as a probe leaves it that protects its weights and nothing else: a copy.
 
-    Every train-mode pass moves the running statistics towards those of the point it visits, also under no_grad; in
-    eval mode the copy is another function. 1 pass and a forward one for each eta. Right: `probes.untouched`.
+    The probe is one of the losses at :math:`w - \eta g`. Every train-mode pass moves the running statistics towards
+    those of the point it visits, also under no_grad; in eval mode the copy is another function. 1 pass and a forward
+    one for each eta. Right: `probes.untouched`.
     """
     probed = copy.deepcopy(model).train()
     g = _gradient(probed, loss_of, x, y)
@@ -91,8 +100,8 @@ def unprotected(model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor, *, etas: 
 class SharedNoise(norms.Noise):
     """Taken for Algorithm 1: one shift and one scale for all samples of a unit, those of its first sample.
 
-    s_ij = s_1j and m_ij = m_1j for all i, with the draw of `Noise`. A shift that the whole batch has in common is what
-    the next batch normalization takes out, up to the non-linearity between them.
+    :math:`s_{ij} = s_{1j}` and :math:`m_{ij} = m_{1j}` for all i, with the draw of `Noise`. A shift that the whole
+    batch has in common is what the next batch normalization takes out, up to the non-linearity between them.
     """
 
     def draw(self, like: Float[Tensor, "n c *hw"]) -> tuple[Float[Tensor, "n c *hw"], Float[Tensor, "n c *hw"]]:
@@ -109,12 +118,12 @@ class Disturbance(NamedTuple):
 
 
 def disturbance(model: nn.Sequential, x: Tensor, *, noise: type[norms.Noise], seed: int) -> Disturbance:
-    """What noise behind one layer does to the batch, relative change ||b' - b|| / ||b||, mean over layers.
+    r"""What noise behind one layer does to the batch: relative change :math:`\|b' - b\| / \|b\|`, mean over layers.
 
-    content: b is the layer's activations, standardised over the batch unit by unit, b' the same after `noise`: what is
-    left of it once the shift and the scale that all samples share are taken out. following: b is what leaves the next
-    layer's normalizer. The paper's constants, the noise's step 0, the batch x in train mode; about 2 forward passes.
-    Leaves the model as it was.
+    content: b is the layer's activations, standardised over the batch unit by unit, :math:`b'` the same after `noise`:
+    what is left of it once the shift and the scale that all samples share are taken out. following: b is what leaves
+    the next layer's normalizer. The paper's constants, the noise's step 0, the batch x in train mode; about 2 forward
+    passes. Leaves the model as it was.
     """
     content, following = [], []
     with probes.untouched(model), torch.no_grad():
@@ -158,11 +167,11 @@ def linear_outputs(
 
 
 def adam_length(model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor, *, epsilon: float = 1e-8) -> Float[Tensor, ""]:
-    """How long Adam's first step is, in units of lr ||g||: the unit in which step lengths are given, 1 for plain SGD.
+    r"""How long Adam's first step is, in units of :math:`\mathrm{lr} \|g\|`, those of step lengths: 1 for plain SGD.
 
-    At its first step the bias-corrected moments are g and g^2, so each weight moves by lr g / (|g| + epsilon), about
-    lr whatever its gradient (Kingma and Ba 2015, Alg. 1). The learning rate cancels. In train mode; 1 pass. Leaves the
-    model as it was.
+    At its first step the bias-corrected moments are :math:`g` and :math:`g^2`, so each weight moves by
+    :math:`\mathrm{lr} \, g / (|g| + \epsilon)`, about lr whatever its gradient (Kingma and Ba 2015, Alg. 1). The
+    learning rate cancels. In train mode; 1 pass. Leaves the model as it was.
     """
     with probes.untouched(model):
         model.train()

@@ -192,11 +192,11 @@ class MistakeProbe(RunProbe):
 
 
 class TermProbe(RunProbe):
-    """Rows about each hidden layer: what the terms of Theorem 4.1 do to its gradient on the batch of the step.
+    r"""Rows about each hidden layer: what the terms of Theorem 4.1 do to its gradient on the batch of the step.
 
     With batch normalization y is what enters it and z what leaves it, and sigma has the epsilon of training. Without a
-    normalizer z = y, and gamma / sigma is 1 as in Observation 4.3: what batch normalization would do if it were put in
-    just here, outputs unchanged.
+    normalizer :math:`z = y`, and :math:`\gamma/\sigma` is 1 as in Observation 4.3: what batch normalization would do if
+    it were put in just here, outputs unchanged.
     """
 
     every = "gradient_every"

@@ -97,10 +97,12 @@ class Task(NamedTuple):
 
 
 def condense(x: Float64[Tensor, "samples d"]) -> Float64[Tensor, "few d"]:
-    """d + 1 samples with the mean m and the covariance C (1/n) of the given ones: m + sqrt(d + 1) q_i L'.
+    r"""d + 1 samples with the mean and the covariance (1/n) of the given ones.
 
-    L L' = C, and the rows q_i of a matrix whose d columns are orthonormal and orthogonal to (1, ..., 1). Raises
-    torch's LinAlgError where C is singular.
+    .. math:: m + \sqrt{d + 1} \, q_i L^\top
+
+    m is the mean, C the covariance, :math:`L L^\top = C`, and the rows :math:`q_i` of a matrix whose d columns are
+    orthonormal and orthogonal to (1, ..., 1). Raises torch's LinAlgError where C is singular.
     """
     mean, few = x.mean(0), x.shape[1] + 1
     root = torch.linalg.cholesky(torch.cov(x.mT, correction=0))
@@ -151,7 +153,10 @@ class Networks:
         return normalize(h, self.norm, parameters.gamma[place], parameters.beta[place])
 
     def losses(self, parameters: Parameters, *, first: int = 0, h: Tensor | None = None) -> Float64[Tensor, " seeds"]:
-        """share * sum over samples of ||f(x) - A x||^2, of each seed; from layer `first` on, with h as its input."""
+        r"""The loss of each seed, a sum over samples; from layer `first` on, with h as its input.
+
+        .. math:: \mathrm{share} \sum \|f(x) - A x\|^2
+        """
         h = self.task.x if h is None else h
         parameters = Parameters(
             *map(tuple, parameters)
@@ -182,7 +187,7 @@ def normalize(h: Tensor, norm: str, gamma: Tensor, beta: Tensor) -> Tensor:
 
 
 def moved(parameters: Parameters, direction: Parameters, eta: float) -> Parameters:
-    """parameters - eta * direction."""
+    r""":math:`\theta - \eta v` for the parameters theta and the direction v."""
     return Parameters(*(part.sub(step, alpha=eta) for part, step in zip(parameters, direction, strict=True)))
 
 
@@ -202,9 +207,10 @@ class Along(NamedTuple):
 
 
 def along(networks: Networks, parameters: Parameters, g: Parameters, *, etas: Sequence[float]) -> Along:
-    """`probes.along` for all seeds at once: loss and gradient at parameters - eta g for each eta (Figs 10, 11, 13).
+    r"""`probes.along` for all seeds at once: loss and gradient along the gradient (Figs 10, 11, 13).
 
-    g is the gradient at `parameters`. What is not finite is infinite, a cosine NaN. Leaves its arguments as they were.
+    At :math:`\theta - \eta g` for each eta, theta the `parameters` and g the gradient there. What is not finite is
+    infinite, a cosine NaN. Leaves its arguments as they were.
     """
     norm = inner(g, g).sqrt()
     losses, distances, cosines = [], [], []
@@ -249,7 +255,9 @@ def covariate_shift(
 
 
 def train(setting: Linear, norm: str, lr: float, chosen: Sequence[int], *, probing: bool = True) -> pd.DataFrame:
-    """Full-batch gradient descent, theta <- theta - lr * grad L, of all chosen seeds at once (App. A.1).
+    r"""Full-batch gradient descent of all chosen seeds at once (App. A.1).
+
+    .. math:: \theta \gets \theta - \mathrm{lr} \, \nabla L
 
     A tidy frame with columns seed, step, layer, eta, quantity, value: `squared_error`, the loss, every `probe_every`
     steps and at the last; with `probing` also what `along` and `covariate_shift` measure there, at step lengths in
@@ -299,11 +307,14 @@ def _until_divergence(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def choices(setting: Linear, *, shares: Sequence[float] = SHARES) -> list[Linear]:
-    """The setting under every choice that the paper leaves open and that its first loss does not rule out.
+    r"""The setting under every choice that the paper leaves open and that its first loss does not rule out.
 
-    Variances of x and A, the share of the sum of squares, and what follows the last matrix. For independent entries
-    the expected loss of a network that gives 0 is share * samples * features^2 * variance_x * variance_A; kept are the
-    choices where it is within a factor 2 of what the paper's Standard network starts with.
+    Variances of x and A, the share of the sum of squares, and what follows the last matrix. For n samples of d
+    independent features the expected loss of a network that gives 0 is
+
+    .. math:: \mathrm{share} \cdot n \, d^2 \sigma_x^2 \sigma_A^2;
+
+    kept are the choices where it is within a factor 2 of what the paper's Standard network starts with.
     """
     found = []
     for share, x, A, last in product(shares, (0.25, 0.5, 1.0, 2.0, 4.0), (0.1, 0.25, 0.5, 1.0), models.LAST):

@@ -45,7 +45,7 @@ class Network(nn.Sequential):
 
 
 class SmoothMaxPool(nn.Module):
-    """The maximum of each 2 x 2 window without its kinks: log sum exp(sharpness * a) / sharpness."""
+    r"""The maximum of each 2 x 2 window without its kinks: :math:`\frac{1}{s} \log \sum \exp(s a)`, s the sharpness."""
 
     def __init__(self, sharpness: float):
         super().__init__()
@@ -57,10 +57,10 @@ class SmoothMaxPool(nn.Module):
 
 
 def smoothed(network: Network, *, sharpness: float) -> Network:
-    """A copy with the same weights and no kinks: softplus for ReLU and `SmoothMaxPool` for max-pooling.
+    r"""A copy with the same weights and no kinks: softplus for ReLU and `SmoothMaxPool` for max-pooling.
 
-    softplus(a) = log(1 + exp(sharpness * a)) / sharpness; both tend to what they replace as `sharpness` grows, and
-    differ from it where two candidates are closer than about 1/sharpness. The network given stays as it was.
+    softplus is :math:`\frac{1}{s} \log(1 + \exp(s a))`, s the sharpness; both tend to what they replace as `sharpness`
+    grows, and differ from it where two candidates are closer than about 1/sharpness. The network given stays as it was.
     """
     network = copy.deepcopy(network)
     for layer in network:
@@ -74,14 +74,14 @@ def smoothed(network: Network, *, sharpness: float) -> Network:
 
 @torch.no_grad()
 def rescaled(network: Network, *, factor: float) -> Network:
-    """A copy with other weights that computes the same function in train mode, for a factor above 0.
+    r"""A copy with other weights that computes the same function in train mode, for a factor above 0.
 
-    With batch normalization: weights and biases in front of every normalizer times `factor`, which it divides out
-    again, but for its epsilon: sigma^2 + eps becomes factor^2 sigma^2 + eps (Santurkar et al. 2018, Sec. 3.3). Without:
-    layers in pairs, the first times `factor`, the weights of the second over it, since relu(ca) = c relu(a) (Dinh et
-    al. 2017); a last layer without a partner stays. Running statistics are not rescaled. The network given stays as it
-    was. Raises ValueError for a factor that is not above 0, and for noise without a normalizer, which no rescaling
-    leaves alone.
+    With batch normalization: weights and biases in front of every normalizer times `factor` f, which it divides out
+    again, but for its epsilon: :math:`\sigma^2 + \epsilon` becomes :math:`f^2 \sigma^2 + \epsilon` (Santurkar et al.
+    2018, Sec. 3.3). Without: layers in pairs, the first times `factor`, the weights of the second over it, since
+    :math:`\mathrm{relu}(ca) = c \, \mathrm{relu}(a)` (Dinh et al. 2017); a last layer without a partner stays. Running
+    statistics are not rescaled. The network given stays as it was. Raises ValueError for a factor that is not above 0,
+    and for noise without a normalizer, which no rescaling leaves alone.
     """
     if not factor > 0:
         raise ValueError(f"factor is {factor!r}: accepted is a number above 0")
@@ -112,10 +112,11 @@ def _layer(linear: nn.Module, norm: nn.Module, *tail: nn.Module) -> nn.Module:
 
 
 def check(init: str) -> None:
-    """Raise ValueError, in one line, for an initialisation that does not exist.
+    r"""Raise ValueError, in one line, for an initialisation that does not exist.
 
-    glorot: weights ~ U(-a, a), a = sqrt(6 / (fan_in + fan_out)); biases zero. default: PyTorch's own, weights and
-    biases ~ U(-b, b), b = 1 / sqrt(fan_in).
+    glorot: weights :math:`\sim U(-a, a)` with :math:`a = \sqrt{6 / (n_\mathrm{in} + n_\mathrm{out})}`; biases zero.
+    default: PyTorch's own, weights and biases :math:`\sim U(-b, b)` with :math:`b = 1 / \sqrt{n_\mathrm{in}}`. n is the
+    fan.
     """
     if init not in INITS:
         raise ValueError(f"unknown initialisation {init!r}: accepted are {', '.join(INITS)}")
@@ -146,14 +147,14 @@ def _initialise(network: Network, generator: torch.Generator, init: str = "gloro
 class VGG:
     """A VGG for 32 x 32 images. The paper says "VGG-like" and no more (App. A.1); what it leaves open is a field here.
 
-    depth: the letter of Simonyan and Zisserman's table, or S, a shallow one of ours. D (13 convolutions) is the
-        smallest for which layer 13, drawn in the paper's Figs 2 and 8, is a convolution.
-    width: multiplies every channel count and the head.
-    head: width of the two hidden linear layers, 4096 as in the original: Glorot weights of D then have a squared norm
-    of
-        8.9e3, within the 0.8e4 to 1.05e4 that the loss at step 0 of the paper's Fig. 4a implies; 512 would give 4.9e3.
-    norm_head: the normalizer stands on the hidden linear layers too. Layers 11 and 13 are drawn as normalized whatever
-        the depth, so it does. The output layer carries none.
+    - depth: the letter of Simonyan and Zisserman's table, or S, a shallow one of ours. D (13 convolutions) is the
+      smallest for which layer 13, drawn in the paper's Figs 2 and 8, is a convolution.
+    - width: multiplies every channel count and the head.
+    - head: width of the two hidden linear layers, 4096 as in the original: Glorot weights of D then have a squared norm
+      of 8.9e3, within the 0.8e4 to 1.05e4 that the loss at step 0 of the paper's Fig. 4a implies; 512 would give 4.9e3.
+    - norm_head: the normalizer stands on the hidden linear layers too. Layers 11 and 13 are drawn as normalized
+      whatever the depth, so it does. The output layer carries none.
+
     Dropout, which the original has in its head, is left out: the paper names none. Biases stay in every arm, so that
     arms have the same parameters up to the normalizer's own.
     """
@@ -204,7 +205,7 @@ class VGG:
 
 @dataclass(frozen=True)
 class DeepLinear:
-    """The deep linear network of App. A.1: y = W_k ... W_1 x with square W_i and no non-linearity.
+    r"""The deep linear network of App. A.1: :math:`y = W_k \cdots W_1 x` with square :math:`W_i` and no non-linearity.
 
     last: what follows the last matrix where the others are normalized, which the paper does not state. nothing: without
     a normalizer there the network can still represent any linear map of its normalized input, which the task asks for;

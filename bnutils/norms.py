@@ -1,4 +1,4 @@
-"""Every normalizer behind one interface: `make(name, channels, layer, ...)` gives the module that follows a linear map.
+r"""Every normalizer behind one interface: `make(name, channels, layer, ...)` gives what follows a linear map.
 
 The noise of the paper's Algorithm 1 is a normalizer like any other. Open choices of the paper, with ours:
 
@@ -7,11 +7,10 @@ The noise of the paper's Algorithm 1 is a normalizer like any other. Open choice
 - "average lp norm, computed before the mean shift" (Sec. 3.3, in words only): see `lp`.
 - noise comes after the learned gamma and beta, before the non-linearity ("added to BatchNorm layers"), unless it is
   asked for before them.
-- N(sigma, r_sigma): r_sigma is a standard deviation.
+- :math:`N(\sigma, r_\sigma)`: :math:`r_\sigma` is a standard deviation.
 - beyond the paper, over the values of one image and learned for each channel (or feature): see `make`.
-- at test time the noise is replaced by its expectation, a -> E[s] a + E[m] = (1 + n_sigma)/2 a, so that the layers
-  after
-  it meet the scale they were trained on (the paper shows training accuracy only).
+- at test time the noise is replaced by its expectation, :math:`a \to E[s] a + E[m] = \frac{1 + n_\sigma}{2} a`, so that
+  the layers after it meet the scale they were trained on (the paper shows training accuracy only).
 """
 
 import math
@@ -35,7 +34,7 @@ PLACES = ("after", "before")  # where noise may stand: after gamma and beta or b
 
 @dataclass(frozen=True)
 class NoiseConstants:
-    """The four constants of Algorithm 1 (Sec. 2.1 and App. A.2): n_mu, n_sigma, r_mu, r_sigma."""
+    r"""The four constants of Algorithm 1 (Sec. 2.1 and App. A.2): :math:`n_\mu, n_\sigma, r_\mu, r_\sigma`."""
 
     n_mu: float = 0.5
     n_sigma: float = 1.25
@@ -53,11 +52,17 @@ class NoiseConstants:
 
 
 class Noise(nn.Module):
-    """Algorithm 1: a_ij <- s_ij a_ij + m_ij, with distributions that change at every step.
+    r"""Algorithm 1: :math:`a_{ij} \gets s_{ij} a_{ij} + m_{ij}`, with distributions that change at every step.
 
-    Per unit j and step: mu_j ~ U(-n_mu, n_mu), sigma_j ~ U(1, n_sigma). Per sample i and unit j, independently:
-    m_ij ~ U(mu_j - r_mu, mu_j + r_mu), s_ij ~ N(sigma_j, r_sigma). For [n c h w] a unit is a channel and height and
-    width count as samples; for [n c] a unit is a feature.
+    Per unit j and step :math:`\mu_j` and :math:`\sigma_j`; per sample i and unit j, independently, :math:`m_{ij}` and
+    :math:`s_{ij}`:
+
+    .. math::
+
+        \mu_j &\sim U(-n_\mu, n_\mu), \qquad \sigma_j \sim U(1, n_\sigma), \\
+        m_{ij} &\sim U(\mu_j - r_\mu, \mu_j + r_\mu), \qquad s_{ij} \sim N(\sigma_j, r_\sigma)
+
+    For [n c h w] a unit is a channel and height and width count as samples; for [n c] a unit is a feature.
 
     The stream is its own: a draw is a function of (seed, layer, step, shape) alone. Each forward pass in train mode
     takes one draw and moves on by one step; inside `frozen` the step stays, so every pass sees the same draw. In eval
@@ -110,10 +115,14 @@ def _normal_quantiles(dtype: torch.dtype, device: torch.device) -> Float[Tensor,
 def lp(
     a: Float[Tensor, "..."], norm: str, *, over: int | Sequence[int], epsilon: float = EPSILON
 ) -> Float[Tensor, "..."]:
-    """(a - mean a) / N over the dimensions `over`; N the average lp norm of what was there before the shift (Sec. 3.3).
+    r""":math:`(a - \bar{a}) / N` over the dimensions `over`, N the average lp norm of what was there before the shift.
 
-    l1: N = mean |a| + eps. l2: N = sqrt(mean a^2 + eps), so that it differs from batch normalization by the uncentred
-    moment alone. linf: N = max |a| + eps.
+    With a bar for the mean, for l1, l2 and linf (Sec. 3.3):
+
+    .. math:: N_1 = \overline{|a|} + \epsilon, \qquad N_2 = \sqrt{\overline{a^2} + \epsilon}, \qquad
+        N_\infty = \max |a| + \epsilon
+
+    So l2 differs from batch normalization by the uncentred moment alone.
     """
     return (a - a.mean(over, keepdim=True)) / _size(a, norm, over, epsilon)
 
@@ -151,9 +160,10 @@ class Lp(nn.Module):
 
 
 class RMS(nn.Module):
-    """gamma a / sqrt(mean a^2 + eps), the mean over all values of an image; no shift (Zhang and Sennrich 2019).
+    r""":math:`\gamma a / \sqrt{\overline{a^2} + \epsilon}`, the mean over all values of an image.
 
-    gamma is one for each channel, as elsewhere, where torch.nn.RMSNorm would have one for each pixel.
+    No shift (Zhang and Sennrich 2019). gamma is one for each channel, as elsewhere, where torch.nn.RMSNorm would have
+    one for each pixel.
     """
 
     def __init__(self, channels: int, *, epsilon: float = EPSILON):
@@ -167,7 +177,10 @@ class RMS(nn.Module):
 
 
 class Affine(nn.Module):
-    """gamma a + beta, one of each for a channel: the second half of batch normalization, for noise to stand before."""
+    r""":math:`\gamma a + \beta`, one of each for a channel: the second half of batch normalization.
+
+    For noise to stand before.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -179,13 +192,17 @@ class Affine(nn.Module):
 
 
 class Weight(nn.Identity):
-    """Weight normalization (Salimans and Kingma 2016): nothing is done to activations, W_j = g_j v_j / ||v_j||.
+    r"""Weight normalization (Salimans and Kingma 2016): :math:`W_j = g_j v_j / \|v_j\|`.
 
-    A row j of W is what makes unit or channel j; it is learned as its length g_j and its direction v_j.
+    Nothing is done to activations. A row j of W is what makes unit or channel j; it is learned as its length
+    :math:`g_j` and its direction :math:`v_j`.
     """
 
     def take(self, linear: nn.Module) -> None:
-        """Learn the linear map so from here on; g_j begins as ||W_j|| and v_j as W_j, so the function stays."""
+        r"""Learn the linear map so from here on.
+
+        :math:`g_j` begins as :math:`\|W_j\|` and :math:`v_j` as :math:`W_j`, so the function stays.
+        """
         weight_norm(linear)
 
 

@@ -68,13 +68,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the paper leaves open of the VGG's training, beside the network itself (`models.VGG`); as the text has it.
+    r"""What the paper leaves open of the VGG's training, beside the network itself (`models.VGG`); as the text has it.
 
-    epsilon: of every normalizer. decay: the loss has decay/2 * the sum of all squared weights of linear maps added; the
-    text names no such penalty, and the paper's Fig. 4a implies one of about 4e-4 to 5e-4. noise: whether that of
-    Algorithm 1 stands "after" gamma and beta or "before" them. init: "glorot", which the text names, or "default",
-    PyTorch's. augment: whether each training image is cropped and flipped at random (`data.augmented`), as in the two
-    accuracies that App. A.1 quotes beside those of its figures.
+    epsilon: of every normalizer. decay: the loss has :math:`\frac{1}{2} \mathrm{decay} \sum w^2` added, over all
+    weights w of linear maps; the text names no such penalty, and the paper's Fig. 4a implies one of about 4e-4 to 5e-4.
+    noise: whether that of Algorithm 1 stands "after" gamma and beta or "before" them. init: "glorot", which the text
+    names, or "default", PyTorch's. augment: whether each training image is cropped and flipped at random
+    (`data.augmented`), as in the two accuracies that App. A.1 quotes beside those of its figures.
     """
 
     epsilon: float = norms.EPSILON

@@ -38,7 +38,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def loss(model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor) -> Float[Tensor, ""]:
-    """The loss L(w) on the batch (x, y), in train mode, with one draw of the noise: the function that is trained.
+    """The loss :math:`L(w)` on the batch (x, y), in train mode, with one draw of the noise: what is trained.
 
     One forward pass. Leaves parameters, buffers, gradients, mode and random streams as they were.
     """
@@ -72,17 +72,24 @@ def activations(model: nn.Module, x: Tensor, *, layers: Sequence[int]) -> dict[i
 
 
 def moments(a: Float[Tensor, "samples units"]) -> tuple[Float[Tensor, " units"], Float[Tensor, " units"]]:
-    """Mean and variance of each unit over the batch: mu_j = <a_ij>, sigma^2_j = <(a_ij - mu_j)^2>, 1/m (Fig. 8)."""
+    r"""Mean and variance of each unit over the batch of m samples (Fig. 8).
+
+    .. math:: \mu_j = \frac{1}{m} \sum_i a_{ij}, \qquad \sigma^2_j = \frac{1}{m} \sum_i (a_{ij} - \mu_j)^2
+    """
     variance, mean = torch.var_mean(a, dim=0, correction=0)
     return mean, variance
 
 
 def histogram(a: Float[Tensor, " samples"]) -> tuple[Float[Tensor, " bins"], Float[Tensor, " bins"]]:
-    """Centres and densities of equal bins from the smallest to the largest value (Figs 1c, 2).
+    r"""Centres and densities of equal bins from the smallest to the largest value (Figs 1c, 2).
 
-    As many bins as Rice's rule asks for, 2 samples^(1/3), and 40 at most: a linear layer has few samples. density_b =
-    count_b / (samples * width); the densities times the width sum to 1. Values that are all alike are drawn in one
-    bin of the smallest width that float32 can tell apart. Raises nothing; leaves `a` as it was.
+    As many bins as Rice's rule asks for, :math:`2 n^{1/3}` of n samples, and 40 at most: a linear layer has few
+    samples.
+
+    .. math:: \mathrm{density}_b = \frac{\mathrm{count}_b}{n \cdot \mathrm{width}}
+
+    The densities times the width sum to 1. Values that are all alike are drawn in one bin of the smallest width that
+    float32 can tell apart. Raises nothing; leaves `a` as it was.
     """
     bins = min(40, math.ceil(2 * len(a) ** (1 / 3)))
     low, high = a.aminmax()
@@ -113,15 +120,17 @@ def along(
     etas: Sequence[float],
     random: torch.Generator | None = None,
 ) -> Along:
-    """Loss and gradient at w - eta v for each eta, v the gradient g at w (Figs 4, 10, 11, 12, 13; Sec. 3.1).
+    r"""Loss and gradient at :math:`w - \eta v` for each eta, v the gradient g at w (Figs 4, 10, 11, 12, 13; Sec. 3.1).
 
-    losses_e = L(w - eta_e v); distances_e = ||grad L(w - eta_e v) - g||, the l2 norm over all parameters; betas_e =
-    distances_e / (eta_e ||v||), the effective beta-smoothness of one step length; cosines_e, of the angle between
-    grad L(w - eta_e v) and g: 1 the same direction, -1 turned round (ours). With `random`, v is a random direction as
-    long as g (stated in the paper, not drawn). All on the batch (x, y), in train mode, with one draw of the noise.
-    What is not finite at some eta is infinite there, and its cosine NaN, as is that of a gradient that vanishes. One
-    forward and backward pass for each eta and one more; no wait for the device. Leaves parameters, buffers, gradients,
-    mode and random streams as they were.
+    .. math:: g_e = \nabla L(w - \eta_e v), \qquad d_e = \|g_e - g\|, \qquad \beta_e = d_e / (\eta_e \|v\|)
+
+    losses are :math:`L(w - \eta_e v)`; distances :math:`d_e`, in the l2 norm over all parameters; betas
+    :math:`\beta_e`, the effective beta-smoothness of one step length; cosines those of the angle between :math:`g_e`
+    and g: 1 the same direction, -1 turned round (ours). With `random`, v is a random direction as long as g (stated in
+    the paper, not drawn). All on the batch (x, y), in train mode, with one draw of the noise. What is not finite at
+    some eta is infinite there, and its cosine NaN, as is that of a gradient that vanishes. One forward and backward
+    pass for each eta and one more; no wait for the device. Leaves parameters, buffers, gradients, mode and random
+    streams as they were.
     """
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     # One copy that is moved about in place: it keeps the weights' layout in memory, without which another kernel would
@@ -169,12 +178,12 @@ def _norm(tensors: Sequence[Tensor]) -> Float[Tensor, ""]:
 
 
 def gradient_norms(model: nn.Sequential, loss_of: Loss, x: Tensor, y: Tensor) -> dict[int, Float[Tensor, ""]]:
-    """How long the gradient of each layer is: ||dL/dW_i||, the l2 norm over the layer's linear map, bias included.
+    r"""How long the gradient of each layer is: :math:`\|\partial L / \partial W_i\|`.
 
-    For every numbered layer i; a normalizer's gamma and beta do not count, so that arms compare (ours). On the batch
-    (x, y), in train mode, with one draw of the noise; in units of the loss over those of the weights, and not finite
-    where the gradient is not. One forward and backward pass. Leaves parameters, buffers, gradients, mode and random
-    streams as they were.
+    The l2 norm over the layer's linear map, bias included, for every numbered layer i; a normalizer's gamma and beta do
+    not count, so that arms compare (ours). On the batch (x, y), in train mode, with one draw of the noise; in units of
+    the loss over those of the weights, and not finite where the gradient is not. One forward and backward pass. Leaves
+    parameters, buffers, gradients, mode and random streams as they were.
     """
     with untouched(model), torch.enable_grad():
         model.train()
@@ -192,13 +201,13 @@ def gradient_norms(model: nn.Sequential, loss_of: Loss, x: Tensor, y: Tensor) ->
 
 
 def signal_norms(model: nn.Sequential, loss_of: Loss, x: Tensor, y: Tensor) -> dict[int, Float[Tensor, ""]]:
-    """How long the gradient is on its way back through the layers: ||dL/da_i||, a_i what leaves layer i's normalizer.
+    r"""How long the gradient is on its way back through the layers: :math:`\|\partial L / \partial a_i\|`.
 
-    For every numbered layer i, before its non-linearity: the same place in every arm, as for `activations`. The l2 norm
-    over all samples and units, of the loss that is trained, a mean over the batch (after Glorot and Bengio 2010, who
-    draw its distribution). On the batch (x, y), in train mode, with one draw of the noise; in units of the loss over
-    those of the activations, and not finite where the gradient is not. One forward and backward pass. Leaves
-    parameters, buffers, gradients, mode and random streams as they were.
+    :math:`a_i` is what leaves the normalizer of the numbered layer i, before its non-linearity: the same place in every
+    arm, as for `activations`. The l2 norm over all samples and units, of the loss that is trained, a mean over the
+    batch (after Glorot and Bengio 2010, who draw its distribution). On the batch (x, y), in train mode, with one draw
+    of the noise; in units of the loss over those of the activations, and not finite where the gradient is not. One
+    forward and backward pass. Leaves parameters, buffers, gradients, mode and random streams as they were.
     """
     seen: list[Tensor] = []
     hooks = [layer.norm.register_forward_hook(lambda _m, _i, out: seen.append(out)) for layer in model]
@@ -232,14 +241,17 @@ def _hessian(
 
 
 def curvature(model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor) -> Float[Tensor, ""]:
-    """Curvature of the loss along its own gradient: g'Hg / ||g||^2.
+    r"""Curvature of the loss along its own gradient: :math:`\kappa = g^\top H g / \|g\|^2`.
 
-    g and H are gradient and Hessian of L over all weights, at the weights, on the batch (x, y), in train mode, with
-    one draw of the noise. The second-order term of a step: L(w - eta g) = L - ||g||^2 (eta - eta^2 curvature / 2) +
-    O(eta^3), so it is what `along` sees at eta -> 0 but for kinks. Theorem 4.2 bounds the same form over one layer's
-    outputs; over the weights it is ours. In units of the loss over those of the weights squared; NaN where the
-    gradient vanishes or the loss is not finite. Costs three to five plain passes. Leaves parameters, buffers,
-    gradients, mode and random streams as they were.
+    g and H are gradient and Hessian of L over all weights, at the weights, on the batch (x, y), in train mode, with one
+    draw of the noise. The second-order term of a step,
+
+    .. math:: L(w - \eta g) = L - \|g\|^2 (\eta - \eta^2 \kappa / 2) + O(\eta^3),
+
+    so it is what `along` sees at :math:`\eta \to 0` but for kinks. Theorem 4.2 bounds the same form over one layer's
+    outputs; over the weights it is ours. In units of the loss over those of the weights squared; NaN where the gradient
+    vanishes or the loss is not finite. Costs three to five plain passes. Leaves parameters, buffers, gradients, mode
+    and random streams as they were.
     """
     with _hessian(model, loss_of, x, y) as (g, product):
         v = g / torch.linalg.vector_norm(g)
@@ -257,18 +269,18 @@ def top_eigenvalues(
     normalized: bool = False,
     tolerance: float | None = None,
 ) -> Float[Tensor, " count"]:
-    """The `count` largest eigenvalues of the loss's Hessian over all weights, descending, signs kept (ours).
+    r"""The `count` largest eigenvalues of the loss's Hessian H over all weights, descending, signs kept (ours).
 
-    lambda_1 is the steepest curvature of any direction: a step of gradient descent is stable on the quadratic below
-    eta = 2 / lambda_1. `normalized`: those of D H D with D the `filter_norms`, the Hessian over weights in units of
-    their own filter's length, which no rescaling of filters changes; in units of the loss. At the weights, on the batch
-    (x, y), in train mode, with one draw of the noise. By SciPy's Lanczos (eigsh) from a starting vector drawn from
-    `random`, to within `tolerance` of the eigenvalue, by default sqrt(eps) with eps that of the weights' type (3e-4 in
-    float32, 1.5e-8 in float64); the same generator, the same numbers. All NaN where the loss or H is not finite, or if
-    30 restarts do not converge. About 20 to 50 products with H, ten for one eigenvalue with a tolerance given, two to
-    four plain passes each. float64 on the CPU, where Lanczos runs. Raises ValueError for a count that is not between 1
-    and the number of weights less one. Moves `random`, and leaves parameters, buffers, gradients, mode and all other
-    random streams as they were.
+    :math:`\lambda_1` is the steepest curvature of any direction: a step of gradient descent is stable on the quadratic
+    below :math:`\eta = 2 / \lambda_1`. `normalized`: those of :math:`DHD` with D the `filter_norms`, the Hessian over
+    weights in units of their own filter's length, which no rescaling of filters changes; in units of the loss. At the
+    weights, on the batch (x, y), in train mode, with one draw of the noise. By SciPy's Lanczos (eigsh) from a starting
+    vector drawn from `random`, to within `tolerance` of the eigenvalue, by default :math:`\sqrt{\epsilon}` with epsilon
+    that of the weights' type (3e-4 in float32, 1.5e-8 in float64); the same generator, the same numbers. All NaN where
+    the loss or H is not finite, or if 30 restarts do not converge. About 20 to 50 products with H, ten for one
+    eigenvalue with a tolerance given, two to four plain passes each. float64 on the CPU, where Lanczos runs. Raises
+    ValueError for a count that is not between 1 and the number of weights less one. Moves `random`, and leaves
+    parameters, buffers, gradients, mode and all other random streams as they were.
     """
     # Late: processes that never come here are spared 17 MiB.
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
@@ -329,14 +341,17 @@ def filter_norms(model: nn.Module) -> dict[str, Tensor]:
 def sharpness(
     model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor, *, radius: float, adaptive: bool = False, ascents: int = 4
 ) -> Float[Tensor, ""]:
-    """How far the loss rises within a ball: max of L(w + e) - L(w) over ||e|| <= radius (Keskar 2017, Foret 2021).
+    r"""How far the loss rises within a ball of radius rho (Keskar 2017, Foret 2021).
 
-    `adaptive`: over ||T^-1 e|| <= radius with T = diag(`filter_norms`), a ball in relative lengths that no rescaling of
-    filters changes (Kwon et al. 2021). The maximum is sought, not guaranteed: `ascents` steps of gradient ascent over
-    u = T^-1 e, each as long as the radius and brought back into the ball, and the highest loss met; the first goes to
-    where sharpness-aware minimization would. On the batch (x, y), in train mode, with one draw of the noise, in units
-    of the loss. Infinite where a loss met is not finite, 0 where the gradient vanishes. One forward and backward pass
-    for each ascent and a forward one. Leaves parameters, buffers, gradients, mode and random streams as they were.
+    .. math:: \max_{\|e\| \le \rho} L(w + e) - L(w)
+
+    `adaptive`: over :math:`\|T^{-1} e\| \le \rho` with T the diagonal matrix of `filter_norms`, a ball in relative
+    lengths that no rescaling of filters changes (Kwon et al. 2021). The maximum is sought, not guaranteed: `ascents`
+    steps of gradient ascent over :math:`u = T^{-1} e`, each as long as the radius and brought back into the ball, and
+    the highest loss met; the first goes to where sharpness-aware minimization would. On the batch (x, y), in train
+    mode, with one draw of the noise, in units of the loss. Infinite where a loss met is not finite, 0 where the
+    gradient vanishes. One forward and backward pass for each ascent and a forward one. Leaves parameters, buffers,
+    gradients, mode and random streams as they were.
     """
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     scales = filter_norms(model) if adaptive else {name: torch.ones_like(value) for name, value in weights.items()}
@@ -372,14 +387,14 @@ def around(
     second: Sequence[float],
     random: torch.Generator,
 ) -> Float[Tensor, "second first"]:
-    """The loss L(w + a d + b d') for each a of `first` and b of `second`: a surface, or a curve where second is (0,).
+    """The loss :math:`L(w + a d + b d')` for each a of `first`, b of `second`.
 
-    d and d' are filter-normalized random directions (Li et al. 2018): Gaussian, each filter as long as the network's
-    own (`filter_norms`), and zero for biases, gammas and betas. At 1 a filter has moved as far as it is long. On the
-    batch (x, y), in train mode, whose statistics are computed anew at every point, with one draw of the noise. Infinite
-    where the loss is not finite. One forward pass for each point. The same generator, the same directions, d whatever
-    `second` is. Moves `random`, and leaves parameters, buffers, gradients, mode and all other random streams as they
-    were.
+    A surface, or a curve where second is (0,). d and :math:`d'` are filter-normalized random directions (Li et al.
+    2018): Gaussian, each filter as long as the network's own (`filter_norms`), and zero for biases, gammas and betas.
+    At 1 a filter has moved as far as it is long. On the batch (x, y), in train mode, whose statistics are computed anew
+    at every point, with one draw of the noise. Infinite where the loss is not finite. One forward pass for each point.
+    The same generator, the same directions, d whatever `second` is. Moves `random`, and leaves parameters, buffers,
+    gradients, mode and all other random streams as they were.
     """
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     norms_of = filter_norms(model)
@@ -416,13 +431,19 @@ class Shift(NamedTuple):
 def covariate_shift(
     model: nn.Sequential, loss_of: Loss, x: Tensor, y: Tensor, *, lr: float, layers: Sequence[int]
 ) -> dict[int, Shift]:
-    """Internal covariate shift of the layers, by Definition 2.1: how an update of the layers before moves a gradient.
+    r"""Internal covariate shift of the layers, by Definition 2.1: how an update of the layers before moves a gradient.
 
-    G_i is the gradient of the layer's linear map at the weights of now; G'_i the same after the layers before i have
-    made their step of plain SGD at rate `lr`, layers from i on being as they were. l2 = ||G_i - G'_i||, cosine =
-    <G_i, G'_i> / (||G_i|| ||G'_i||), relative = l2 / ||G_i|| (ours: l2 grows with the scale of the loss). The same
-    batch (x, y) throughout, in train mode, with one draw of the noise; the step of a layer moves its normalizer's
-    gamma and beta too. For the first layer l2 is zero.
+    :math:`G_i` is the gradient of the layer's linear map at the weights of now; :math:`G'_i` the same after the layers
+    before i have made their step of plain SGD at rate `lr`, layers from i on being as they were.
+
+    .. math::
+
+        \mathrm{l2} = \|G_i - G'_i\|, \qquad
+        \mathrm{cosine} = \frac{\langle G_i, G'_i \rangle}{\|G_i\| \|G'_i\|}, \qquad
+        \mathrm{relative} = \frac{\mathrm{l2}}{\|G_i\|}
+
+    relative is ours: l2 grows with the scale of the loss. The same batch (x, y) throughout, in train mode, with one
+    draw of the noise; the step of a layer moves its normalizer's gamma and beta too. For the first layer l2 is zero.
 
     The activations before layer i are computed once with the new weights and handed on, and the backward pass stops at
     layer i: about half a pass for each layer. Leaves parameters, buffers, gradients, mode and random streams as they

@@ -460,6 +460,7 @@ def map_one(record: MapRun, lr: float, images: data.Images) -> pd.DataFrame:
 
 @cache
 def images_of(dataset: str, device: str) -> data.Images:
+    """The images of this name on this device, loaded once in a process."""
     return data.load(dataset, device=data.device(device))
 
 

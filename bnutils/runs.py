@@ -378,9 +378,10 @@ def with_derived(frame: pd.DataFrame, *, smooth: int = SMOOTH) -> pd.DataFrame:
     """The frame with what follows from its own rows: `smooth_accuracy`, the quantities of Fig. 8, the bands of Fig. 4.
 
     smooth_accuracy: centred mean of train_accuracy over `smooth` logged steps. mean_step, variance_step: absolute
-    change since the logged point before (the paper's "successive steps" are 100 apart). *_from_start: change since
-    the first. loss_low, loss_high, distance_low, distance_high, beta_max: smallest and largest over the paper's step
-    lengths. beta_max_short: the largest with ours, half as long as the paper's shortest, among them.
+    change since the logged point before (the paper's "successive steps" are 100 apart). mean_from_start,
+    variance_from_start: change since the first. loss_low, loss_high, distance_low, distance_high, beta_max: smallest
+    and largest over the paper's step lengths. beta_max_short: the largest with ours, half as long as the paper's
+    shortest, among them.
     """
     run = ["arm", "seed"]
     accuracy = frame[frame.quantity == "train_accuracy"].sort_values("step")

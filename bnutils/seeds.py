@@ -9,7 +9,7 @@ import torch
 def generator(seed: int, *purpose: str | int, device: str | torch.device = "cpu") -> torch.Generator:
     """A random stream of its own for each (seed, purpose).
 
-    Its state is 63 bits of sha256(repr((seed, *purpose))): stable between processes and machines, which Python's own
+    Its state is 63 bits of `sha256(repr((seed, *purpose)))`: stable between processes and machines, which Python's own
     `hash` is not. Arms that name the same seed and purpose share what they draw (data order, initial weights), so that
     they differ in nothing else; noise names a purpose of its own, so drawing it moves no other stream. torch's global
     generator is neither read nor moved. CPU and GPU generators draw different numbers from one key: what has to agree

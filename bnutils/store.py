@@ -93,6 +93,7 @@ class Record:
 
 
 def device_name(device: torch.device) -> str:
+    """What a device calls itself, for the provenance: the GPU's name or the processor's."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 

@@ -1,9 +1,10 @@
-"""Both sides of each theorem of the paper's Sec. 4 and App. C, for one unit of one layer, in float64.
+r"""Both sides of each theorem of the paper's Sec. 4 and App. C, for one unit of one layer, in float64.
 
 The left side is always autograd through batch normalization itself; the right side is the paper's formula. Two networks
-are compared that have the same loss as a function of the layer's outputs z, at the same z: dL^/dz = dL/dy, on which
-every proof of the paper rests. gamma and beta are constants. Batch normalization has no epsilon here, as in the paper.
-Where the paper's formula is misprinted, the form that its proof gives stands beside the printed one.
+are compared that have the same loss as a function of the layer's outputs z, at the same z:
+:math:`\partial\hat{L}/\partial z = \partial L/\partial y`, on which every proof of the paper rests. gamma and beta are
+constants. Batch normalization has no epsilon here, as in the paper. Where the paper's formula is misprinted, the form
+that its proof gives stands beside the printed one.
 """
 
 from collections.abc import Callable
@@ -38,7 +39,10 @@ class Terms(NamedTuple):
 
 
 def batch_norm(y: Float[Tensor, " m"], gamma: Tensor, beta: Tensor) -> Float[Tensor, " m"]:
-    """z = gamma (y - mu) / sigma + beta over the batch, sigma with 1/m and without epsilon: torch's own operation."""
+    r""":math:`z = \gamma (y - \mu) / \sigma + \beta` over the batch, by torch's own operation.
+
+    sigma with 1/m and without epsilon.
+    """
     columns = (y[:, None], None, None, gamma.reshape(1), beta.reshape(1))
     # torch asks for an epsilon above 0; this one is lost in rounding
     return torch.nn.functional.batch_norm(*columns, training=True, eps=1e-300)[:, 0]
@@ -46,11 +50,14 @@ def batch_norm(y: Float[Tensor, " m"], gamma: Tensor, beta: Tensor) -> Float[Ten
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit of a layer at one moment: its outputs y [m] on the batch, gamma, beta, and the loss as a function of z.
+    r"""One unit of a layer at one moment: its outputs y [m] on the batch, gamma, beta, and the loss as a function of z.
 
-    y_hat = (y - mu) / sigma, so ||y_hat||^2 = m and <1, y_hat> = 0; z = gamma y_hat + beta. g = dL/dz at z, which is
-    dL/dy of the network without batch normalization whose outputs are z; u = dL^/dy by autograd. For a convolution a
-    unit is a channel and m = batch x height x width. Raises ValueError for outputs that do not vary.
+    .. math:: \hat{y} = (y - \mu) / \sigma, \qquad z = \gamma \hat{y} + \beta
+
+    So :math:`\|\hat{y}\|^2 = m` and :math:`\langle 1, \hat{y} \rangle = 0`. :math:`g = \partial L/\partial z` at z,
+    which is :math:`\partial L/\partial y` of the network without batch normalization whose outputs are z;
+    :math:`u = \partial\hat{L}/\partial y` by autograd. For a convolution a unit is a channel and m = batch x height x
+    width. Raises ValueError for outputs that do not vary.
     """
 
     y: Float[Tensor, " m"]
@@ -81,7 +88,7 @@ class Unit:
 
     @cached_property
     def normalized(self) -> "Gradient":
-        """That of L^ at y, by autograd through batch normalization."""
+        r"""That of :math:`\hat{L}` at y, by autograd through batch normalization."""
         return Gradient(self.normalized_loss, self.y)
 
     @property
@@ -94,22 +101,21 @@ class Unit:
 
     @property
     def inner(self) -> Float[Tensor, ""]:
-        """<g, y_hat>, which is dL^/dgamma."""
+        r""":math:`\langle g, \hat{y} \rangle`, which is :math:`\partial\hat{L}/\partial\gamma`."""
         return self.g @ self.y_hat
 
     def normalized_loss(self, y: Float[Tensor, " m"]) -> Float[Tensor, ""]:
-        """L^(y) = L(gamma y_hat + beta)."""
+        r""":math:`\hat{L}(y) = L(\gamma \hat{y} + \beta)`."""
         return self.loss(batch_norm(y, self.gamma, self.beta))
 
 
 def same_outputs(y: Float[Tensor, " m"], loss: Loss) -> Unit:
-    """The unit of Observation 4.3: gamma = sigma and beta = mu, so that z = y."""
+    r"""The unit of Observation 4.3: :math:`\gamma = \sigma` and :math:`\beta = \mu`, so that :math:`z = y`."""
     return Unit(y, y.std(correction=0), y.mean(), loss)
 
 
 class Gradient:
-    """The gradient of a function at a point, and quadratic forms v'Hv with its Hessian there, by autograd: one graph
-    for all."""
+    """The gradient of a function at a point, and quadratic forms with its Hessian there, by autograd: one graph."""
 
     def __init__(self, function: Loss, at: Tensor):
         self.at = at.detach().requires_grad_()
@@ -118,7 +124,7 @@ class Gradient:
         self.value = self.graph.detach()
 
     def form(self, v: Tensor) -> Float[Tensor, ""]:
-        """v'Hv: one product with H."""
+        r""":math:`v^\top H v`: one product with H."""
         if not self.graph.requires_grad:  # a linear function
             return torch.zeros_like(v).sum()
         (product,) = torch.autograd.grad(self.graph, self.at, v, retain_graph=True, materialize_grads=True)
@@ -126,10 +132,10 @@ class Gradient:
 
 
 def quadratic_unit(m: int, *, ratio: float, correlation: float, random: torch.Generator) -> Unit:
-    """A random unit with gamma / sigma = ratio and ||g|| = 1, whose g has this correlation with y_hat: the cosine.
+    r"""A random unit with :math:`\gamma/\sigma` = ratio and :math:`\|g\| = 1`.
 
-    L(z) = ||z - t||^2 / 2, so H = I, which preserves all relative norms. Raises ValueError for a batch below 3, whose
-    z has no third direction.
+    Its g has this correlation with :math:`\hat{y}`: the cosine. :math:`L(z) = \|z - t\|^2 / 2`, so :math:`H = I`, which
+    preserves all relative norms. Raises ValueError for a batch below 3, whose z has no third direction.
     """
     if m < 3:
         raise ValueError(f"batch of {m}: accepted are 3 or more")
@@ -144,8 +150,7 @@ def quadratic_unit(m: int, *, ratio: float, correlation: float, random: torch.Ge
 
 
 def network_unit(m: int, *, ratio: float, activation: Loss, random: torch.Generator) -> Unit:
-    """One of six random units with gamma / sigma = ratio in a layer with two more behind it and cross-entropy at the
-    end."""
+    r"""One of six random units with :math:`\gamma/\sigma` = ratio: two more layers behind it, then cross-entropy."""
     widths, options = (5, 6, 8, 3), {"generator": random, "dtype": torch.float64}
     x = torch.randn(m, widths[0], **options)
     first, second, third = (torch.randn(a, b, **options) / a**0.5 for a, b in zip(widths[:-1], widths[1:], strict=True))
@@ -161,17 +166,24 @@ def network_unit(m: int, *, ratio: float, activation: Loss, random: torch.Genera
 
 
 def jacobian(unit: Unit) -> Float[Tensor, "m m"]:
-    """Facts C.1 and C.2: dz_b/dy_k = (gamma / sigma) (1[b = k] - 1/m - y_hat_b y_hat_k / m)."""
+    r"""Facts C.1 and C.2, the Jacobian of batch normalization.
+
+    .. math:: \frac{\partial z_b}{\partial y_k} =
+        \frac{\gamma}{\sigma} \Bigl( 1_{b=k} - \frac{1}{m} - \frac{\hat{y}_b \hat{y}_k}{m} \Bigr)
+    """
     m = len(unit.y)
     eye = torch.eye(m, dtype=unit.y.dtype)
     return unit.gamma / unit.sigma * (eye - 1 / m - torch.outer(unit.y_hat, unit.y_hat) / m)
 
 
 def hessian(unit: Unit, H: Float[Tensor, "m m"]) -> Float[Tensor, "m m"]:
-    """Eqs 41, 42: the Hessian of L^ over y, from H, that of L over z; P is the Jacobian's projection, gbar = g - mean.
+    r"""Eqs 41, 42: the Hessian of :math:`\hat{L}` over y, from H, that of L over z.
 
-    (gamma/sigma)^2 [P H P - (gbar y_hat' + y_hat gbar' - 3/m <g, y_hat> y_hat y_hat' + <g, y_hat> (I - 11'/m)) / (m
-    gamma)]
+    .. math:: (\gamma/\sigma)^2 \Bigl[ P H P - \frac{1}{m \gamma} \Bigl( \bar{g} \hat{y}^\top
+        + \hat{y} \bar{g}^\top - \frac{3}{m} \langle g, \hat{y} \rangle \hat{y} \hat{y}^\top
+        + \langle g, \hat{y} \rangle (I - \tfrac{1}{m} 1 1^\top) \Bigr) \Bigr]
+
+    P is the Jacobian's projection, :math:`\bar{g}` is g less its mean.
     """
     m, y_hat = len(unit.y), unit.y_hat
     P, centred = jacobian(unit) * unit.sigma / unit.gamma, unit.g - unit.g.mean()
@@ -182,9 +194,12 @@ def hessian(unit: Unit, H: Float[Tensor, "m m"]) -> Float[Tensor, "m m"]:
 
 
 def theorem_4_1(unit: Unit) -> Sides:
-    """Theorem 4.1, Lipschitzness: ||dL^/dy||^2 = (gamma/sigma)^2 (||g||^2 - <1, g>^2 / m - <g, y_hat>^2 / m).
+    r"""Theorem 4.1, Lipschitzness: an equality.
 
-    An equality. Printed (v3): 1/sqrt(m) in place of the last 1/m. In units of the squared loss over those of y squared.
+    .. math:: \|\partial\hat{L}/\partial y\|^2 =
+        (\gamma/\sigma)^2 \bigl( \|g\|^2 - \langle 1, g \rangle^2 / m - \langle g, \hat{y} \rangle^2 / m \bigr)
+
+    Printed (v3): :math:`1/\sqrt{m}` in place of the last 1/m. In units of the squared loss over those of y squared.
     """
     m, g = len(unit.y), unit.g
     rest, last = g @ g - g.sum() ** 2 / m, unit.inner**2
@@ -193,11 +208,14 @@ def theorem_4_1(unit: Unit) -> Sides:
 
 
 def theorem_4_2(unit: Unit) -> Sides:
-    """Theorem 4.2, smoothness, with u = dL^/dy and H the Hessian of L over z.
+    r"""Theorem 4.2, smoothness, with :math:`u = \partial\hat{L}/\partial y` and H the Hessian of L over z: an equality.
 
-    u' (d2L^/dy dy) u = (gamma/sigma)^2 u'Hu - gamma / (m sigma^2) <g, y_hat> ||u||^2: an equality, the first line of
-    the theorem. printed: its second line, g'Hg in place of u'Hu, stated under the condition that H preserves the
-    relative norms of g and u, which we read as u'Hu / ||u||^2 = g'Hg / ||g||^2. Three products with a Hessian.
+    .. math:: u^\top \frac{\partial^2\hat{L}}{\partial y \partial y} u =
+        (\gamma/\sigma)^2 u^\top H u - \frac{\gamma}{m \sigma^2} \langle g, \hat{y} \rangle \|u\|^2
+
+    That is the first line of the theorem. printed: its second line, :math:`g^\top H g` in place of :math:`u^\top H u`,
+    stated under the condition that H preserves the relative norms of g and u, which we read as
+    :math:`u^\top H u / \|u\|^2 = g^\top H g / \|g\|^2`. Three products with a Hessian.
     """
     left, of_u, of_g = unit.normalized.form(unit.u), unit.plain.form(unit.u), unit.plain.form(unit.g)
     factor = (unit.gamma / unit.sigma) ** 2
@@ -206,14 +224,15 @@ def theorem_4_2(unit: Unit) -> Sides:
 
 
 def separating(unit: Unit) -> Float[Tensor, ""]:
-    """What Theorem 4.2 subtracts inside its bracket: kappa = <g, y_hat> ||u||^2 / (m gamma)."""
+    r"""What Theorem 4.2 subtracts inside its bracket: :math:`\kappa = \langle g, \hat{y} \rangle \|u\|^2 / m\gamma`."""
     return unit.inner * (unit.u @ unit.u) / (len(unit.y) * unit.gamma)
 
 
 def observation_4_3(y: Float[Tensor, " m"], loss: Loss) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Observation 4.3: with gamma = sigma and beta = mu (needed, not printed), z = y and L^ = L.
+    r"""Observation 4.3: with :math:`\gamma = \sigma` and :math:`\beta = \mu` (needed, not printed).
 
-    ||z - y|| / ||y|| and |L^ - L| / |L|: zero but for rounding.
+    Then :math:`z = y` and :math:`\hat{L} = L`. Returned are :math:`\|z - y\| / \|y\|` and :math:`|\hat{L} - L| / |L|`:
+    zero but for rounding.
     """
     unit = same_outputs(y, loss)
     plain = loss(y)
@@ -222,16 +241,28 @@ def observation_4_3(y: Float[Tensor, " m"], loss: Loss) -> tuple[Float[Tensor, "
 
 
 def steepest(v: Float[Tensor, " m"], *, bound: float) -> Float[Tensor, "m 1"]:
-    """The input X of spectral norm `bound` that makes ||X'v|| largest: bound v / ||v|| (a column: more add nothing)."""
+    r"""The input X of spectral norm `bound` that makes :math:`\|X^\top v\|` largest.
+
+    It is bound :math:`v / \|v\|` (a column: more add nothing).
+    """
     return bound * v[:, None] / torch.linalg.vector_norm(v)
 
 
 def theorem_4_4(unit: Unit, *, bound: float) -> Sides:
-    """Theorem 4.4, Lipschitzness over the weights: the largest ||dL^/dw||^2 over inputs with ||X|| <= lambda.
+    r"""Theorem 4.4, Lipschitzness over the weights: an equality.
 
-    As in its proof y and y_hat are held fixed while X varies, so dL^/dw = X'u, dL/dw = X'g. G = max ||X'g||^2, mu the
-    mean of g: max ||X'u||^2 = (gamma/sigma)^2 (G - lambda^2 m mu^2 - lambda^2 <g, y_hat>^2 / m), an equality. Printed
-    (v3): (gamma/sigma)^2 (G^2 - m mu^2 - lambda^2 <g, y_hat>^2), which adds unlike units. bound: lambda.
+    The largest :math:`\|\partial\hat{L}/\partial w\|^2` over inputs with :math:`\|X\| \le \lambda`. As in its proof y
+    and :math:`\hat{y}` are held fixed while X varies, so :math:`\partial\hat{L}/\partial w = X^\top u` and
+    :math:`\partial L/\partial w = X^\top g`. With :math:`G = \max \|X^\top g\|^2` and mu the mean of g
+
+    .. math:: \max \|X^\top u\|^2 = (\gamma/\sigma)^2
+        \bigl( G - \lambda^2 m \mu^2 - \lambda^2 \langle g, \hat{y} \rangle^2 / m \bigr).
+
+    Printed (v3), which adds unlike units:
+
+    .. math:: (\gamma/\sigma)^2 \bigl( G^2 - m \mu^2 - \lambda^2 \langle g, \hat{y} \rangle^2 \bigr)
+
+    bound: lambda.
     """
     m, g, factor = len(unit.y), unit.g, (unit.gamma / unit.sigma) ** 2
     left, plain = ((steepest(v, bound=bound).T @ v).square().sum() for v in (unit.u, g))
@@ -241,11 +272,12 @@ def theorem_4_4(unit: Unit, *, bound: float) -> Sides:
 
 
 def theorem_4_4_free(unit: Unit, *, bound: float, sigma: float) -> Float[Tensor, ""]:
-    """||dL^/dw||^2 of Theorem 4.4 at one X with ||X|| <= lambda where y = Xw is *not* held fixed.
+    r"""The squared gradient of Theorem 4.4 at one input where the outputs :math:`y = Xw` are *not* held fixed.
 
-    X has two columns, w = (1, 0): y = Xw is `sigma` times the unit's own y_hat, which leaves y_hat, z and the loss as
-    they were, and the other column lies along u. The gradient is autograd's, over w. It grows as sigma^-2: the maximum
-    does not exist. Raises ValueError where lambda is too small for that y.
+    :math:`\|\partial\hat{L}/\partial w\|^2` at one X with :math:`\|X\| \le \lambda`. X has two columns,
+    :math:`w = (1, 0)`: :math:`y = Xw` is `sigma` times the unit's own :math:`\hat{y}`, which leaves :math:`\hat{y}`, z
+    and the loss as they were, and the other column lies along u. The gradient is autograd's, over w. It grows as
+    :math:`\sigma^{-2}`: the maximum does not exist. Raises ValueError where lambda is too small for that y.
     """
     y = sigma * unit.y_hat
     if torch.linalg.vector_norm(y) > bound:
@@ -256,10 +288,11 @@ def theorem_4_4_free(unit: Unit, *, bound: float, sigma: float) -> Float[Tensor,
 
 
 def largest_form(v: Float[Tensor, " m"], H: Float[Tensor, "m m"], *, bound: float) -> Float[Tensor, ""]:
-    """The largest v'XX' H XX'v over ||X|| <= lambda, for any number of columns of X.
+    r"""The largest :math:`v^\top X X^\top H X X^\top v` over :math:`\|X\| \le \lambda`, for any number of columns of X.
 
-    w = XX'v runs through the ball around lambda^2 v / 2 of radius lambda^2 ||v|| / 2, so this is the largest quadratic
-    form in a ball: H's eigenvectors, then bisection for the multiplier. Exact but for rounding.
+    :math:`w = X X^\top v` runs through the ball around :math:`\lambda^2 v / 2` of radius :math:`\lambda^2 \|v\| / 2`,
+    so this is the largest quadratic form in a ball: H's eigenvectors, then bisection for the multiplier. Exact but for
+    rounding.
     """
     values, vectors = torch.linalg.eigh((H + H.T) / 2)
     centre = bound**2 / 2 * (vectors.T @ v)
@@ -282,10 +315,15 @@ def largest_form(v: Float[Tensor, " m"], H: Float[Tensor, "m m"], *, bound: floa
 
 
 def theorem_c_1(unit: Unit, *, bound: float) -> Sides:
-    """Theorem C.1, smoothness over the weights, at an input X with XX' = lambda^2 I (as many columns as samples).
+    r"""Theorem C.1, smoothness over the weights, at an input X with :math:`X X^\top = \lambda^2 I`.
 
-    By autograd over w, with y = Xw: (dL^/dw)' (d2L^/dw dw) (dL^/dw) = lambda^4 ((gamma/sigma)^2 u'Hu - gamma / (m
-    sigma^2) <g, y_hat> ||u||^2): an equality. printed: the right side with g'Hg in place of u'Hu at the same X.
+    As many columns as samples. By autograd over w, with :math:`y = Xw`, an equality:
+
+    .. math:: \Bigl( \frac{\partial\hat{L}}{\partial w} \Bigr)^\top \frac{\partial^2\hat{L}}{\partial w \partial w}
+        \frac{\partial\hat{L}}{\partial w} = \lambda^4 \Bigl( (\gamma/\sigma)^2 u^\top H u
+        - \frac{\gamma}{m \sigma^2} \langle g, \hat{y} \rangle \|u\|^2 \Bigr)
+
+    printed: the right side with :math:`g^\top H g` in place of :math:`u^\top H u` at the same X.
     """
     m = len(unit.y)
     # Householder's reflection of y onto the first axis: orthogonal, dense, and a function of y alone
@@ -298,10 +336,12 @@ def theorem_c_1(unit: Unit, *, bound: float) -> Sides:
 
 
 def theorem_c_1_maxima(unit: Unit, *, bound: float) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Theorem C.1 as printed, left and right: each maximum over ||X|| <= lambda taken by itself, y held fixed.
+    r"""Theorem C.1 as printed, both sides: each maximum over :math:`\|X\| \le \lambda` by itself, y held fixed.
 
-    max (X'u)' X'H^X (X'u) < (gamma/sigma)^2 (max (X'g)' X'HX (X'g) - lambda^4 kappa), kappa that of `separating`. Both
-    Hessians are autograd's, in full: for small m.
+    .. math:: \max\, (X^\top u)^\top X^\top \hat{H} X (X^\top u) < (\gamma/\sigma)^2
+        \bigl( \max\, (X^\top g)^\top X^\top H X (X^\top g) - \lambda^4 \kappa \bigr)
+
+    kappa is that of `separating`. Both Hessians are autograd's, in full: for small m.
     """
     full = torch.autograd.functional.hessian
     left = largest_form(unit.u, full(unit.normalized_loss, unit.y), bound=bound)
@@ -312,11 +352,14 @@ def theorem_c_1_maxima(unit: Unit, *, bound: float) -> tuple[Float[Tensor, ""], 
 def lemma_4_5(
     start: Float[Tensor, "d units"], optimum: Float[Tensor, "d units"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Lemma 4.5, initialisation: ||W0 - W^*||^2 <= ||W0 - W*||^2 - (||W*||^2 - <W*, W0>)^2 / ||W*||^2, both sides.
+    r"""Lemma 4.5, initialisation, both sides.
 
-    W* is the optimum of the plain network nearest to W0 = start. With batch normalization (gamma, beta as in
-    Observation 4.3) k_j W*_j is an optimum for every k_j > 0, each unit with its own, since BN(kWx) = BN(Wx). W^* is
-    the nearest of these, found by search. The lemma asks for <W0, W*> > 0.
+    .. math:: \|W_0 - \hat{W}^*\|^2 \le \|W_0 - W^*\|^2 - \frac{(\|W^*\|^2 - \langle W^*, W_0 \rangle)^2}{\|W^*\|^2}
+
+    :math:`W^*` is the optimum of the plain network nearest to :math:`W_0` = start. With batch normalization (gamma,
+    beta as in Observation 4.3) :math:`k_j W^*_j` is an optimum for every :math:`k_j > 0`, each unit with its own, since
+    :math:`BN(kWx) = BN(Wx)`. :math:`\hat{W}^*` is the nearest of these, found by search. The lemma asks for
+    :math:`\langle W_0, W^* \rangle > 0`.
     """
     low, high = (torch.full_like(start[0], value) for value in (-40.0, 10.0))
 
@@ -333,18 +376,22 @@ def lemma_4_5(
 
 
 def scale_invariance(unit: Unit, *, times: float) -> Float[Tensor, ""]:
-    """What Lemma 4.5 rests on: |L^(a y) - L^(y)| / |L^(y)| for a > 0, zero but for rounding."""
+    r"""What Lemma 4.5 rests on: :math:`|\hat{L}(a y) - \hat{L}(y)| / |\hat{L}(y)|` for a > 0, zero but for rounding."""
     before = unit.normalized.loss.detach()
     return (unit.normalized_loss(times * unit.y) - before).abs() / before.abs()
 
 
 def terms(y: Float[Tensor, "m units"], g: Float[Tensor, "m units"], gamma_over_sigma: Float[Tensor, " units"]) -> Terms:
-    """Theorem 4.1 summed over the units of a layer: sum_j ||u_j||^2 = scale^2 (1 - mean - correlation) sum_j ||g_j||^2.
+    r"""Theorem 4.1 summed over the units of a layer.
 
-    mean = sum_j <1, g_j>^2 / m over sum_j ||g_j||^2, correlation = sum_j <g_j, y_hat_j>^2 / m over the same: the shares
-    of the squared gradient that the theorem's two terms take away. scale is what then remains of gamma/sigma: its root
-    mean square over units, weighted by what is left of each gradient. premise: the share of units with <g_j, y_hat_j>
-    >= 0, weighted by ||g_j||^2, as Theorem 4.2 supposes. g = dL/dz.
+    .. math:: \sum_j \|u_j\|^2 = \mathrm{scale}^2 (1 - \mathrm{mean} - \mathrm{correlation}) \sum_j \|g_j\|^2
+
+    mean is :math:`\sum_j \langle 1, g_j \rangle^2 / m` over :math:`\sum_j \|g_j\|^2`, correlation
+    :math:`\sum_j \langle g_j, \hat{y}_j \rangle^2 / m` over the same: the shares of the squared gradient that the
+    theorem's two terms take away. scale is what then remains of :math:`\gamma/\sigma`: its root mean square over units,
+    weighted by what is left of each gradient. premise: the share of units with
+    :math:`\langle g_j, \hat{y}_j \rangle \ge 0`, weighted by :math:`\|g_j\|^2`, as Theorem 4.2 supposes.
+    :math:`g = \partial L/\partial z`.
     """
     m, g = len(y), g / g.abs().max()  # or squares of short gradients vanish in float32
     variance, mu = torch.var_mean(y, dim=0, correction=0)

@@ -71,18 +71,19 @@ def train(
     decay: float = 0.0,
     crops: Int64[Tensor, "steps batch 3"] | None = None,
 ) -> Iterator[Row]:
-    """Train `model` in place by theta <- theta - lr * grad L(theta; batch t), no momentum, no weight decay (App. A.1).
+    r"""Train `model` in place by plain SGD, without momentum and weight decay (App. A.1).
+
+    .. math:: \theta \gets \theta - \mathrm{lr} \, \nabla L(\theta; \mathrm{batch}_t)
 
     L is the mean cross-entropy of the mini-batch `order[t]`, in nats. With a `decay`, which the curves of the paper's
-    Fig. 4a imply and its text does not name, L has decay/2 * sum of w^2 added, over the weights w of all linear maps
-    (parameters of two dimensions or more): with gamma among them its normalized networks would begin far above
-    Standard, and biases, zero at the start, cannot be told from the curves. With `crops` each batch is augmented by
-    them, `data.augmented`. Yields rows `loss` and `train_accuracy` (of
-    the mini-batch, before its update, as the paper logs it) for every step, a stretch of them at every look,
-    `test_accuracy` (eval mode) on its
-    schedule, and whatever the probes, each with every how many steps it looks, measure on the batch of the step; at
-    the last step, which has no batch of its own, on the last batch. A loss that is not finite ends training: the row
-    `diverged` holds its step, and no later row is yielded.
+    Fig. 4a imply and its text does not name, L has :math:`\frac{1}{2} \mathrm{decay} \sum w^2` added, over the weights
+    w of all linear maps (parameters of two dimensions or more): with gamma among them its normalized networks would
+    begin far above Standard, and biases, zero at the start, cannot be told from the curves. With `crops` each batch is
+    augmented by them, `data.augmented`. Yields rows `loss` and `train_accuracy` (of the mini-batch, before its update,
+    as the paper logs it) for every step, a stretch of them at every look, `test_accuracy` (eval mode) on its schedule,
+    and whatever the probes, each with every how many steps it looks, measure on the batch of the step; at the last
+    step, which has no batch of its own, on the last batch. A loss that is not finite ends training: the row `diverged`
+    holds its step, and no later row is yielded.
     """
     x, y = images.train_x, images.train_y
     loss_of = nn.CrossEntropyLoss()

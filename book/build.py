@@ -143,7 +143,7 @@ def execute(chapter: Path, parameters: dict, tree: Path, executed: Path) -> None
 def copy_tree(tree: Path) -> None:
     """A fresh copy of what Jupyter Book reads, and of what the pages load."""
     shutil.rmtree(tree, ignore_errors=True)
-    shutil.copytree(ROOT / "book", tree / "book", ignore=shutil.ignore_patterns("web", "*.py", "__pycache__", ".*"))
+    shutil.copytree(ROOT / "book", tree / "book", ignore=shutil.ignore_patterns("web", "__pycache__", ".*"))
     for file in ("_config.yml", "_toc.yml"):
         shutil.copy2(ROOT / file, tree / file)
     for asset in (file for pattern in ASSETS for file in MODULES.glob(pattern) if file.is_file()):

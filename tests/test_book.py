@@ -100,7 +100,7 @@ def small(tmp_path):
     def build(source, *arguments, index="# Start"):
         book = tmp_path / "book"
         book.mkdir(exist_ok=True)
-        for file in ("_config.yml", "requirements.txt", "book/build.py"):
+        for file in ("_config.yml", "requirements.txt", "book/build.py", "book/reference.py"):
             (tmp_path / file).write_bytes((ROOT / file).read_bytes())
         (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: book/only\n")
         if not (book / "web").exists():
