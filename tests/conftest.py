@@ -1,14 +1,16 @@
-"""What the tests of the book share: running the builder, the site it builds, a server and a browser for that site."""
+"""What the tests of the book share: running the builder, watching it, its site, a server and a browser for it."""
 
 import os
 import shutil
 import subprocess
 import sys
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import psutil
 import pytest
 from build import ROOT
 from jaxtyping import install_import_hook
@@ -33,6 +35,35 @@ def built(tmp_path_factory) -> tuple[Path, Path]:
     run = run_builder("--output", output, "-p", "preset", "smoke", cache=cache)
     assert run.returncode == 0, run.stdout + run.stderr
     return output, cache
+
+
+def watch(process):
+    """For each kernel that the process starts, in order: its seconds and the most memory of it and its children."""
+    found = {}
+    while process.poll() is None:
+        try:
+            for kernel in psutil.Process(process.pid).children():
+                if "ipykernel_launcher" in " ".join(kernel.cmdline()):
+                    family = [kernel, *kernel.children(recursive=True)]
+                    # proportional: memory that two processes share counts once, as it does for Binder
+                    memory = sum(member.memory_full_info().pss for member in family)
+                    most = max(memory, found.get(kernel.pid, (0, 0))[1])
+                    found[kernel.pid] = time.time() - kernel.create_time(), most
+        except psutil.Error:  # one of them ended while it was looked at
+            pass
+        time.sleep(1)  # reading the memory map costs the runs time
+    return list(found.values())
+
+
+@pytest.fixture(scope="session")
+def default_book(tmp_path_factory) -> tuple[Path, Path, list[tuple[float, int]]]:
+    """Output folder and cache of the whole book at its default, built from an empty cache, and what `watch` saw."""
+    output, cache = tmp_path_factory.mktemp("default"), tmp_path_factory.mktemp("cache")
+    command = [sys.executable, ROOT / "book" / "build.py", "--output", output]
+    with subprocess.Popen(command, env=os.environ | {"BNUTILS_CACHE": str(cache)}) as builder:
+        kernels = watch(builder)
+    assert builder.returncode == 0
+    return output, cache, kernels
 
 
 class Quiet(SimpleHTTPRequestHandler):

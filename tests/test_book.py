@@ -1,20 +1,21 @@
 """The whole book: chapters that execute, a builder that tells what went wrong, a site that works without a network."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import time
+from functools import partial
+from http.server import ThreadingHTTPServer
+from threading import Thread
 from types import SimpleNamespace
 
+import build
 import nbformat
 import papermill
-import psutil
 import pytest
 from build import MODULES, ROOT
-from conftest import run_builder
+from conftest import Quiet, run_builder
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from bnutils import claims, data
@@ -100,7 +101,7 @@ def small(tmp_path):
     def build(source, *arguments, index="# Start"):
         book = tmp_path / "book"
         book.mkdir(exist_ok=True)
-        for file in ("_config.yml", "requirements.txt", "book/build.py", "book/reference.py"):
+        for file in ("_config.yml", "requirements.lock", "book/build.py", "book/reference.py"):
             (tmp_path / file).write_bytes((ROOT / file).read_bytes())
         (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: book/only\n")
         if not (book / "web").exists():
@@ -181,6 +182,69 @@ def test_chapters_run_in_this_python(small, tmp_path, monkeypatch):
     assert run.returncode == 0, run.stderr
     page = nbformat.read(tmp_path / "_build" / "executed" / "book" / "only.ipynb", as_version=4)
     assert page.cells[1].outputs[0].text.strip() == sys.prefix
+
+
+@pytest.fixture
+def origin(tmp_path):
+    """Makes the small book a checkout that was cloned from an address."""
+
+    def clone(address):
+        subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+        subprocess.run(["git", "-C", tmp_path, "config", "remote.origin.url", address], check=True)
+
+    return clone
+
+
+def test_a_chapter_is_launched_from_the_address_of_the_checkout(small, origin, tmp_path):
+    origin("https://github.com/some-one/a.book")
+    run = small("1")
+    assert run.returncode == 0, run.stderr
+    book = tmp_path / "_build" / "html" / "book"
+    chapter, index = ((book / f"{page}.html").read_text() for page in ["only", "index"])
+    launched = "https://mybinder.org/v2/gh/some-one/a.book/main?urlpath=lab/tree/book/only.ipynb"
+    assert re.findall(r'href="([^"]*mybinder[^"]*)"', chapter) == [launched]
+    assert "mybinder" not in index  # there is nothing to run on a page without a notebook
+    assert all('href="https://github.com/some-one/a.book"' in page for page in (chapter, index))
+
+
+def test_without_an_address_there_is_no_button(small, tmp_path):
+    assert small("1").returncode == 0
+    for page in ("only", "index"):
+        text = (tmp_path / "_build" / "html" / "book" / f"{page}.html").read_text()
+        assert not re.search(r"binder|repository-button|launch-buttons|github", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("https://github.com/some-one/a.book.git", "https://github.com/some-one/a.book"),
+        ("https://name:secret@github.com/some-one/a.book", "https://github.com/some-one/a.book"),
+        ("git@github.com:some-one/a.book.git", "https://github.com/some-one/a.book"),
+        ("ssh://git@github.com/some-one/a.book.git", "https://github.com/some-one/a.book"),
+        ("https://example.org/github.com/a.book.git", None),
+        ("../elsewhere", None),
+    ],
+)
+def test_of_an_origin_only_what_binder_needs_is_taken(origin, tmp_path, monkeypatch, address, found):
+    origin(address)
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    assert build.repository() == found
+    monkeypatch.setattr(build, "ROOT", tmp_path / "inner")  # no checkout itself, it only lies in one
+    assert build.repository() is None
+
+
+def test_a_broken_link_stops_the_link_check_and_is_named(small, tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        there, gone = (f"http://127.0.0.1:{server.server_port}/{name}" for name in ("_toc.yml", "gone"))
+        (tmp_path / ".venv").symlink_to(sys.prefix)
+        make = ["make", "--directory", tmp_path, "--makefile", ROOT / "Makefile", "--old-file", "book", "links"]
+        for index, code in [(f"# Start\n\n[there]({there})", 0), (f"# Start\n\n[there]({there}), [gone]({gone})", 2)]:
+            assert small("1", index=index).returncode == 0
+            run = subprocess.run(make, capture_output=True, text=True)
+            assert run.returncode == code, run.stdout + run.stderr
+        assert gone in run.stderr and there not in run.stderr
+        server.shutdown()
 
 
 # ---- the site, in a browser without a network ----------------------------------------------------------------------
@@ -286,36 +350,15 @@ def test_every_control_answers_the_keyboard(visit):
 # ---- the whole book at its default -----------------------------------------------------------------------------------
 
 
-def watch(process):
-    """For each kernel that the builder starts, in order: its seconds and the most memory of it and its children."""
-    found = {}
-    while process.poll() is None:
-        try:
-            for kernel in psutil.Process(process.pid).children():
-                if "ipykernel_launcher" in " ".join(kernel.cmdline()):
-                    family = [kernel, *kernel.children(recursive=True)]
-                    # proportional: memory that two processes share counts once, as it does for Binder
-                    memory = sum(member.memory_full_info().pss for member in family)
-                    most = max(memory, found.get(kernel.pid, (0, 0))[1])
-                    found[kernel.pid] = time.time() - kernel.create_time(), most
-        except psutil.Error:  # one of them ended while it was looked at
-            pass
-        time.sleep(1)  # reading the memory map costs the runs time
-    return list(found.values())
-
-
 @pytest.mark.slow
-def test_the_default_book_fits_into_binder(tmp_path):
+def test_the_default_book_fits_into_binder(default_book):
     """From an empty cache: prints time and memory of each chapter, and holds the memory to Binder's 2 GiB."""
-    command = [sys.executable, ROOT / "book" / "build.py", "--output", tmp_path / "out"]
-    with subprocess.Popen(command, env=os.environ | {"BNUTILS_CACHE": str(tmp_path / "cache")}) as builder:
-        kernels = watch(builder)
-    assert builder.returncode == 0
+    output, _, kernels = default_book
     for page, (seconds, memory) in zip(CHAPTERS, kernels, strict=True):
         print(f"{page}: {seconds:.0f} s, at most {memory / 2**30:.2f} GiB")
     assert max(memory for _, memory in kernels) < 2 * 2**30
     for page in CHAPTERS:
         if not re.search(r"claims\.(judge|verdicts)\(", (ROOT / f"{page}.ipynb").read_text()):
             continue
-        text = (tmp_path / "out" / "html" / f"{page}.html").read_text()
+        text = (output / "html" / f"{page}.html").read_text()
         assert any(f"{sign} {word.capitalize()}." in text for word, sign in claims.SIGNS.items()), page
