@@ -21,6 +21,8 @@ UNTRAINED = 0.2  # twice the accuracy of guessing among ten classes
 TRAINS = 0.5  # the training accuracy over the last fifth of a short run that counts as training at all
 SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
 HOLDS = {True: "yes", False: "no", None: "open"}
+# the theme's class for a box in which a wide table scrolls, also by keyboard
+SCROLLING = '<div class="pst-scrollable-table-container">{}</div>'
 
 
 # ---- effects: frame -> one value for each seed ---------------------------------------------------------------------
@@ -1301,7 +1303,7 @@ class Verdict:
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells.values)
         said = f"<strong>{SIGNS[self.word]} {self.word.capitalize()}.</strong> {escape(self.claim.statement)}"
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        return f'<div class="verdict"><p>{said} <em>{escape(self.reason)}</em></p>{table}</div>'
+        return f'<div class="verdict"><p>{said} <em>{escape(self.reason)}</em></p>{SCROLLING.format(table)}</div>'
 
 
 @dataclass(frozen=True)
@@ -1345,7 +1347,8 @@ class Scoreboard:
         names = ("Claim", "At the largest scale", "which is", "At this page's scale", "Chapter")
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
         body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in self._cells(row))}</tr>" for row in self.rows)
-        return f'<table class="scoreboard"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        table = f'<table class="scoreboard"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        return SCROLLING.format(table)
 
     def _cells(self, row: Verdicts) -> list[str]:
         claim, largest, here = row.here.claim, row.each[0], row.here if len(row.each) > 1 else None

@@ -60,7 +60,9 @@ def picture(figure: Figure, *, alt: str) -> str:
     figure.savefig(buffer, format="webp", dpi=96, pil_kwargs={"quality": 80})
     plt.close(figure)
     data = b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/webp;base64,{data}" alt="{escape(alt)}" style="max-width: 100%; height: auto">'
+    width, height = (round(96 * inches) for inches in figure.get_size_inches())  # a browser keeps the room for it
+    size = f'width="{width}" height="{height}" style="max-width: 100%; height: auto"'
+    return f'<img src="data:image/webp;base64,{data}" alt="{escape(alt)}" {size}>'
 
 
 def walk(

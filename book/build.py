@@ -15,7 +15,8 @@ import shutil
 import subprocess
 import sys
 import time
-from base64 import b64decode
+from base64 import b64decode, b64encode
+from io import BytesIO
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +24,7 @@ import nbformat
 import papermill
 import yaml
 from papermill.cli import _resolve_type  # so that -p reads a value as papermill's own -p does
+from PIL import Image
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +33,18 @@ MODULES = ROOT / "book" / "web" / "node_modules"
 CSV = re.compile(r'<a download="(?P<name>[\w-]+\.csv)" href="data:text/csv;base64,(?P<csv>[^"]*)">')
 # an address on GitHub, which Binder launches from: https, which may hold a name and a token, or ssh
 GITHUB = re.compile(r"(https://([^@/]+@)?|git@|ssh://git@)github\.com[:/](?P<name>[\w.-]+/[\w.-]+?)(\.git)?/?")
+# a picture that a widget's state carries
+WEBP = re.compile(r'data:image/webp;base64,(?P<webp>[^"]*)')
+PNG = re.compile(r'<img (?=[^>]*src="(?P<src>[^":]*\.png)")')
+# what Sphinx and its theme write into pages and what comes in its place
+MENDED = {
+    # half a megabyte of script for icons that the theme's stylesheet draws, from a font
+    r'<script defer src="[^"]*/fontawesome\.js[^"]*"></script>': "",
+    # it would hide the words on show, "Show the code", from a screen reader
+    r'<summary aria-label="Toggle hidden content">': "<summary>",
+    # entries of a bibliography are no list items
+    r'<div role="list" class="citation-list">': '<div class="citation-list">',
+}
 # what the pages load; the site serves it under the same names, which stand in _config.yml
 ASSETS = [
     "mathjax/es5/tex-chtml.js",
@@ -78,9 +92,9 @@ def digest(chapter: Path, parameters: dict) -> str:
     return result.hexdigest()
 
 
-def tidy(notebook: nbformat.NotebookNode, folder: Path) -> None:
-    """Hide the injected parameters like the cell they replace; drop the times and paths of the machine that ran it; put
-    the numbers of its figures into files in this folder."""
+def tidy(notebook: nbformat.NotebookNode, folder: Path, name: str) -> None:
+    """Hide the injected parameters like the cell they replace; drop the times and paths of the machine that ran it;
+    make its figures small; put their numbers, and the pictures of its widgets, into files in this folder."""
     tagged = [set(cell.metadata.get("tags", [])) for cell in notebook.cells]
     shared = set().union(*(tags for tags in tagged if "parameters" in tags))
     for cell in notebook.cells:
@@ -89,17 +103,38 @@ def tidy(notebook: nbformat.NotebookNode, folder: Path) -> None:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         for output in cell.get("outputs", []):
-            html = output.get("data", {}).get("text/html")
-            if html:
-                output.data["text/html"] = CSV.sub(lambda link: numbers(link, folder), html)
+            data = output.get("data", {})
+            if "text/html" in data:
+                data["text/html"] = CSV.sub(lambda link: numbers(link, folder), data["text/html"])
+            if "image/png" in data:
+                data["image/png"] = in_few_colours(data["image/png"])
     notebook.metadata.pop("papermill", None)
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {"state": {}})
+    states = [widget["state"] for widget in widgets["state"].values()]
+    pictures = [state for state in states if "data:image/webp" in str(state.get("value"))]
+    for place, state in enumerate(pictures):
+        file = folder / f"{name}-{place}.webp"
+        state["value"] = WEBP.sub(lambda picture, file=file: keep(picture["webp"], file), state["value"])
 
 
 def numbers(link: re.Match, folder: Path) -> str:
     """A link to the numbers in a file of their own, in the place of one that carries them: the page stays light."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / link["name"]).write_bytes(b64decode(link["csv"]))
-    return f'<a download="{link["name"]}" href="../_static/{folder.name}/{link["name"]}">'
+    return f'<a download="{link["name"]}" href="{keep(link["csv"], folder / link["name"])}">'
+
+
+def keep(content: str, file: Path) -> str:
+    """Write what base64 holds into a file; returns the address that it has in a page."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b64decode(content))
+    return f"../_static/{file.parent.name}/{file.name}"
+
+
+def in_few_colours(png: str) -> str:
+    """The picture in the 256 colours that suit it, which the eye takes for the same, at a third of the size."""
+    image = Image.open(BytesIO(b64decode(png))).convert("RGB")
+    buffer = BytesIO()
+    image.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    return b64encode(buffer.getvalue()).decode()
 
 
 def execute(chapter: Path, parameters: dict, tree: Path, executed: Path) -> None:
@@ -136,7 +171,7 @@ def execute(chapter: Path, parameters: dict, tree: Path, executed: Path) -> None
             f"{name} failed: {reason} (no site was built, that of the last build stays; the traceback is in {failed})",
             1,
         )
-    tidy(notebook, executed / "data")
+    tidy(notebook, executed / "data", chapter.stem)
     notebook.metadata["digest"] = key
     nbformat.write(notebook, failed)
     failed.replace(copy)
@@ -176,6 +211,19 @@ def copy_tree(tree: Path) -> None:
         shutil.copyfile(asset, target)
 
 
+def mend(page: Path) -> None:
+    """Give every picture of a built page its size, so that nothing moves when it comes; put right what is in MENDED."""
+
+    def sized(image: re.Match) -> str:
+        width, height = Image.open(page.parent / image["src"]).size
+        return f'<img width="{width}" height="{height}" '
+
+    html = PNG.sub(sized, page.read_text())
+    for pattern, better in MENDED.items():
+        html = re.sub(pattern, better, html)
+    page.write_text(html)
+
+
 def build_site(tree: Path, output: Path) -> None:
     """Run Jupyter Book on the copy; every warning is an error, and an old site gives way only to a whole new one."""
     site, draft = output / "html", output / "draft"
@@ -184,6 +232,8 @@ def build_site(tree: Path, output: Path) -> None:
     command = [jupyter_book, "build", tree, "--path-output", draft, "-W", "-n", "--keep-going", "-q"]
     if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
         stop(f"Jupyter Book stopped on what it says above; {site} is as it was before", 1)
+    for page in (draft / "_build" / "html").rglob("*.html"):
+        mend(page)
     shutil.rmtree(site, ignore_errors=True)
     (draft / "_build" / "html").rename(site)
     shutil.rmtree(draft)

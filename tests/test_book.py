@@ -1,5 +1,6 @@
 """The whole book: chapters that execute, a builder that tells what went wrong, a site that works without a network."""
 
+import gzip
 import json
 import re
 import shutil
@@ -22,6 +23,18 @@ from bnutils import claims, data
 
 PAGES = list(parse_toc_yaml(ROOT / "_toc.yml"))
 CHAPTERS = [page for page in PAGES if (ROOT / f"{page}.ipynb").exists()]
+# what axe finds in the theme's own markup, by rule and element: the words in these buttons (a shortcut, a mode) are not
+# in their labels
+OF_THE_THEME = {
+    ("label-content-name-mismatch", ".search-button-field"),
+    ("label-content-name-mismatch", ".theme-switch-button"),
+}
+# sums up by how much of the window things move while nobody touches the page
+SHIFTS = """
+    window.shifted = 0;
+    new PerformanceObserver((list) => list.getEntries().forEach((entry) => { window.shifted += entry.value; }))
+        .observe({ type: "layout-shift", buffered: true });
+"""
 
 
 # ---- the executed pages --------------------------------------------------------------------------------------------
@@ -252,7 +265,8 @@ def test_a_broken_link_stops_the_link_check_and_is_named(small, tmp_path):
 
 @pytest.fixture(scope="module", params=PAGES)
 def visit(request, browser, address):
-    """One page, open and at rest: `page`, what went wrong (`problems`), what it asked of other hosts (`foreign`)."""
+    """One page, open and at rest: `page`, what went wrong (`problems`), what it asked of other hosts (`foreign`), and
+    how far things moved while it loaded (`shifted`)."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page, problems, foreign = context.new_page(), [], []
 
@@ -263,6 +277,7 @@ def visit(request, browser, address):
         route.abort()
 
     context.route("**/*", gate)
+    context.add_init_script(SHIFTS)
     page.on("console", lambda message: message.type == "error" and problems.append(message.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("requestfailed", lambda failed: problems.append(failed.url))
@@ -270,8 +285,9 @@ def visit(request, browser, address):
     page.goto(f"{address}{request.param}.html", wait_until="networkidle")
     page.wait_for_function("!window.MathJax || (MathJax.startup && MathJax.startup.promise)")
     page.evaluate("window.MathJax && MathJax.startup.promise")
+    shifted = page.evaluate("shifted")
     page.add_style_tag(content="* { transition: none !important; }")  # so that a resized page is at rest at once
-    yield SimpleNamespace(name=request.param, page=page, problems=problems, foreign=foreign)
+    yield SimpleNamespace(name=request.param, page=page, problems=problems, foreign=foreign, shifted=shifted)
     context.close()
 
 
@@ -281,6 +297,54 @@ def test_page_asks_no_other_host(visit):
 
 def test_page_loads_without_an_error(visit):
     assert not visit.problems
+
+
+def test_nothing_moves_while_a_page_loads(visit):
+    assert visit.shifted < 0.1
+
+
+def test_a_page_is_light(visit, built, address):
+    """Compressed, with every figure, less the widget bundle and the pictures of the widgets."""
+    names = """[...performance.getEntriesByType("resource").map(entry => entry.name), location.href,
+                ...[...document.images].map(image => image.src)]"""
+    paths = {name.removeprefix(address).split("?")[0].split("#")[0] for name in visit.page.evaluate(names)}
+    widgets = {path for path in paths if "/requirejs/" in path or "/html-manager/" in path or path.endswith(".webp")}
+    assert bool(widgets) == visit.page.locator("script[type*='widget-state']").count() > 0
+    weight = {path: len(gzip.compress((built[0] / "html" / path).read_bytes())) for path in paths - widgets}
+    assert f"{visit.name}.html" in weight and sum(weight.values()) < 1.5e6, weight
+
+
+def test_a_page_has_the_icon(visit, built):
+    icon = visit.page.locator("link[rel~='icon']").get_attribute("href")
+    assert (built[0] / "html" / visit.name).parent.joinpath(icon.split("?")[0]).resolve().is_file()
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_axe_finds_nothing_serious(visit, mode):
+    page = visit.page
+    page.evaluate("mode => { document.documentElement.dataset.theme = mode; }", mode)
+    # the theme lets the keyboard into what scrolls a moment after it has come
+    page.wait_for_function("""[...document.querySelectorAll("pre")].every(
+        box => box.scrollWidth <= box.clientWidth || box.tabIndex === 0)""")
+    if not page.evaluate("!!window.axe"):
+        page.add_script_tag(path=MODULES / "axe-core" / "axe.min.js")
+    found = page.evaluate("axe.run({ resultTypes: ['violations'] }).then(result => result.violations)")
+    serious = [
+        (rule["id"], node["target"][0], node["html"], node["failureSummary"])
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+    assert not [each for each in serious if each[:2] not in OF_THE_THEME]
+
+
+def test_a_slider_says_its_name_and_its_value(visit):
+    for slider in visit.page.locator(".widget-slider").all():
+        handle = slider.locator(".noUi-handle")
+        for key in ("ArrowRight", "ArrowLeft"):
+            handle.press(key)
+            assert handle.get_attribute("aria-valuetext") == slider.locator(".widget-readout").inner_text()
+        assert handle.get_attribute("aria-label") == slider.locator(".widget-label").inner_text()
 
 
 def test_every_formula_is_typeset(visit):

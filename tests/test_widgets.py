@@ -66,7 +66,7 @@ def test_choose_without_options_says_so():
 def test_picture_carries_its_own_data_and_closes_its_figure():
     figure = draw("a")
     html = widgets.picture(figure, alt='a < "b"')
-    data = re.fullmatch(r'<img src="data:image/webp;base64,(.+)" alt="a &lt; &quot;b&quot;" style="[^"]+">', html)[1]
+    data = re.fullmatch(r'<img src="data:image/webp;base64,(.+)" alt="a &lt; &quot;b&quot;" width=[^>]+>', html)[1]
     assert Image.open(BytesIO(b64decode(data))).size == (192, 96)
     assert not plt.get_fignums()
 

@@ -7,3 +7,18 @@ document.addEventListener("DOMContentLoaded", () => {
   const typeset = (element) => MathJax.startup.promise.then(() => MathJax.typesetPromise([element]));
   MathJax.Hub = { Queue: ([, , element]) => { MathJax.startup.promise = typeset(element); } };
 });
+// A slider is called what its label says and has the value that stands beside it, also for those who do not see either.
+new MutationObserver(() => {
+  for (const handle of document.querySelectorAll(".widget-slider .noUi-handle")) {
+    const slider = handle.closest(".widget-slider");
+    handle.setAttribute("aria-label", slider.querySelector(".widget-label").textContent);
+    handle.setAttribute("aria-valuetext", slider.querySelector(".widget-readout").textContent);
+  }
+}).observe(document, { childList: true, subtree: true });
+// The pictures behind the controls are fetched when a reader first turns to one, so that none keeps the reader waiting.
+document.addEventListener("focusin", function fetchAll({ target }) {
+  if (!target.closest(".jupyter-widgets")) return;
+  document.removeEventListener("focusin", fetchAll);
+  const state = document.querySelector("script[type='application/vnd.jupyter.widget-state+json']").textContent;
+  for (const [src] of state.matchAll(/[^"\\]+\.webp/g)) new Image().src = src;
+});
