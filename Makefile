@@ -29,7 +29,7 @@ serve: book
 
 test: $(VENV) $(ASSETS)
 	.venv/bin/ruff check .
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV) $(ASSETS)
 	.venv/bin/python -m pytest -m slow -s
