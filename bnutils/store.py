@@ -122,6 +122,7 @@ def finished(frame: pd.DataFrame, record: Record, began: float, *, dataset: str,
 
 def digest(frame: pd.DataFrame) -> str:
     """SHA-256 over the rows, in hex: what a record says it holds."""
+    frame = frame.where(frame.notna())  # a file keeps no sign of a NaN, and that of 0 / 0 has one
     return hashlib.sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()).hexdigest()
 
 

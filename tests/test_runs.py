@@ -134,6 +134,16 @@ def test_a_run_is_written_whole_or_not_at_all(cache, setting, images, monkeypatc
     assert list(cache.iterdir()) == []
 
 
+def test_a_number_that_is_none_leaves_a_record_whole(tmp_path):
+    """As 0 / 0 on this processor gives it, with a sign that no file keeps."""
+    quiet = (torch.zeros(3) / torch.zeros(3)).double().numpy()
+    for value in (quiet, -quiet, np.copysign(np.nan, -1)):
+        each = pd.DataFrame({"quantity": "beta", "layer": pd.array([1, None, 2], "Int64"), "value": value})
+        each.attrs["provenance"] = {"digest": store.digest(each), "key": "a"}
+        store.save(each, tmp_path / "a.parquet")
+        assert store.read(tmp_path / "a.parquet").value.isna().all()
+
+
 def test_a_damaged_run_is_named_kept_aside_and_measured_again(cache, setting, capsys):
     runs.speed(setting)
     path = sorted(cache.iterdir())[0]
