@@ -309,7 +309,7 @@ def test_a_page_is_light(visit, built, address):
                 ...[...document.images].map(image => image.src)]"""
     paths = {name.removeprefix(address).split("?")[0].split("#")[0] for name in visit.page.evaluate(names)}
     widgets = {path for path in paths if "/requirejs/" in path or "/html-manager/" in path or path.endswith(".webp")}
-    assert bool(widgets) == visit.page.locator("script[type*='widget-state']").count() > 0
+    assert bool(widgets) == bool(visit.page.locator("script[type*='widget-state']").count())
     weight = {path: len(gzip.compress((built[0] / "html" / path).read_bytes())) for path in paths - widgets}
     assert f"{visit.name}.html" in weight and sum(weight.values()) < 1.5e6, weight
 
@@ -378,6 +378,9 @@ def test_nothing_is_wider_than_the_page(visit, width):
     }).map(node => node.outerHTML.slice(0, 200))"""
     assert not visit.page.eval_on_selector_all(".bd-article *", wide)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    stretched = """images => images.filter(image => image.checkVisibility() && image.naturalWidth && Math.abs(
+        image.width / image.height - image.naturalWidth / image.naturalHeight) > 0.05).map(image => image.src)"""
+    assert not visit.page.eval_on_selector_all(".bd-article img", stretched)
 
 
 def test_parameters_are_hidden(visit):
