@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bnutils import data, linear, norms, seeds, theory
+from bnutils import data, linear, norms, presets, seeds, theory
 from bnutils.instruments import (
     CARRIED,
     ActivationProbe,
@@ -511,6 +511,17 @@ def needed(setting: Setting, name: str) -> list[Record]:
         each = product(grid.norms, grid.seeds, grid.scales)
         return [MapRun(setting, grid, norm, scale, seed, fingerprint) for norm, seed, scale in each]
     return [Run(setting, arm, seed, fingerprint) for seed in setting.seeds for arm in setting.arms(name)]
+
+
+def asked_for(dataset: str | None = None) -> dict[str, Record]:
+    """By key, every record that an experiment of a preset asks for: on images of known fingerprint, and on these."""
+    photographs = [*(set(data.KNOWN) - {"digits"}), *([dataset] if dataset else [])]
+    settings = [
+        presets.get(name, dataset=each)
+        for name, preset in presets.PRESETS.items()
+        for each in (["digits"] if preset.dataset == "digits" else photographs)
+    ]
+    return {each.key: each for setting in settings for name in presets.EXPERIMENTS for each in needed(setting, name)}
 
 
 def laboratory_run(setting: Setting, choice: tuple, *, seed: int) -> LaboratoryRun:

@@ -16,9 +16,8 @@ from bnutils import data, presets, store
 from bnutils.executor import count, measure
 from bnutils.presets import ETAS, LAYERS, PRESETS, SEVERAL_FRAMES, Arm, Setting
 from bnutils.quantities import LEVEL
-from bnutils.records import identity_of, images_for, laboratory_run, needed, tidy, training, varied
+from bnutils.records import asked_for, identity_of, images_for, laboratory_run, needed, tidy, training, varied
 from bnutils.store import COLUMNS, Record, load
-from bnutils.verify import asked_for
 
 # A centred mean over this many logged steps takes the noise of a single batch's accuracy (k/128) out: ours, logged at
 # every step, and the paper's, logged at every hundredth.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bnutils import data, presets, store
-from bnutils.records import needed
+from bnutils import store
+from bnutils.records import asked_for
 from bnutils.store import COLUMNS, Record
 from bnutils.train import one_thread
 
@@ -57,17 +57,6 @@ def verify(*, sample: int = SAMPLE, dataset: str | None = None) -> int:
     what = f"{len(files)} records checked, the beginnings of {len(chosen)} measured again to within {TOLERANCE:.0%}"
     print(f"{what}: {f'{wrong} WRONG' if wrong else 'all is well'}.")
     return int(wrong > 0)
-
-
-def asked_for(dataset: str | None = None) -> dict[str, Record]:
-    """By key, every record that an experiment of a preset asks for: on images of known fingerprint, and on these."""
-    photographs = [*(set(data.KNOWN) - {"digits"}), *([dataset] if dataset else [])]
-    settings = [
-        presets.get(name, dataset=each)
-        for name, preset in presets.PRESETS.items()
-        for each in (["digits"] if preset.dataset == "digits" else photographs)
-    ]
-    return {each.key: each for setting in settings for name in presets.EXPERIMENTS for each in needed(setting, name)}
 
 
 def _damage(path: Path, wanted: dict[str, Record]) -> str | None:

@@ -196,7 +196,7 @@ def configure(tree: Path) -> None:
         config["repository"]["url"] = address
         config["html"] = {"use_repository_button": True}
         config["launch_buttons"] = {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"}
-    (tree / "_config.yml").write_text(yaml.safe_dump(config))
+    (tree / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def copy_tree(tree: Path) -> None:

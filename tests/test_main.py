@@ -40,7 +40,7 @@ def test_record_says_what_is_missing_measures_all_of_it_and_keeps_it():
     setting = presets.get("smoke")
     keys = {each.key for name in presets.EXPERIMENTS for each in records.needed(setting, name)}
     first, last = run.stdout.splitlines()
-    missing = rf"{len(keys)} of {len(keys)} records of preset smoke are missing: about \d+ s with \d+ at once .*"
+    missing = rf"{len(keys)} of {len(keys)} records of preset smoke are missing: about \d+ \w+ with \d+ at once .*"
     assert re.fullmatch(missing, first)
     assert re.fullmatch(rf"{len(keys)} measured in .*, {len(keys)} kept\.", last)
     assert {path.stem for path in Path(folder.name, "runs").iterdir()} == keys

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bnutils import claims, data, instruments, presets, quantities, records, runs, store, verify
+from bnutils import claims, data, instruments, presets, quantities, records, runs, store
 from bnutils.presets import Arm, Recipe
 
 SMOKE, QUICK = presets.get("smoke", device="cpu"), presets.get("quick", device="cpu")
@@ -73,7 +73,7 @@ def test_an_augmented_run_is_trained_on_crops():
 
 
 def test_every_published_record_is_still_asked_for():
-    wanted = verify.asked_for()
+    wanted = records.asked_for()
     assert {path.stem for path in store.RESULTS.glob("*.parquet")} <= set(wanted)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bnutils import presets, records, store, train, verify
+from bnutils import data, presets, records, store, train, verify
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_the_beginning_of_a_map_is_of_its_own_rates():
     for preset in ("smoke", "quick", "cifar"):
         setting = presets.PRESETS["smoke"]
         grid = presets.MAPS[preset]
-        record = records.MapRun(setting, grid, "batch", 1.0, 0, records.identity_of("digits")[0])
+        record = records.MapRun(setting, grid, "batch", 1.0, 0, data.KNOWN["digits"][0])
         short, steps = record.beginning()
         assert grid.main in short.grid.lrs and set(short.grid.lrs) <= set(grid.lrs) and short.grid.main == grid.main
         assert steps == grid.early + 1
