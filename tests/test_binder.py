@@ -62,7 +62,7 @@ def start(repository, commands, home, cache):
     pytest.fail(f"no JupyterLab: {(home / 'log').read_text()}")
 
 
-@pytest.mark.slow
+@pytest.mark.binder
 def test_every_chapter_runs_as_the_launched_notebook(checkout, default_book, browser, tmp_path):
     """At its default parameters, without an error; kernel, its children and the server in less than Binder's 2 GiB.
 
