@@ -14,7 +14,7 @@ help:
 	@echo "make serve      build, then show the site on http://localhost:$(PORT)"
 	@echo "make test       the checks: style, package, chapters, site"
 	@echo "make test-slow  the whole book at the default preset from an empty cache, with time and memory"
-	@echo "make test-binder  each chapter in JupyterLab, in an environment made as Binder makes it (half an hour)"
+	@echo "make test-binder  each chapter in JupyterLab, in an environment made as Binder makes it (gigabytes)"
 	@echo "make links      look up every address that the book links to"
 	@echo "make paper      measure and record the paper's own setting (a GPU, hours)"
 	@echo "make bench      what steps and probes cost, as ratios, kept in benchmarks/"
