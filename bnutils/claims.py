@@ -70,12 +70,24 @@ def in_words(frame: pd.DataFrame, norm: str, lr: float, *, least: float = ARRIVE
     return f"{steps_to(frame, norm, lr, least=least).median():,.0f} steps"
 
 
-def final_accuracy(frame: pd.DataFrame, quantity: str, norm: str, lr: float) -> pd.Series:
+def final_accuracy(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, dose: float | None = None) -> pd.Series:
     """By seed, the mean accuracy over the last fifth of training; zero for a run that diverged, NaN for none at all."""
-    arm, seeds = _arm(frame, norm, lr), _seeds(frame)
+    arm, seeds = _arm(frame, norm, lr, dose=dose), _seeds(frame)
     late = arm[(arm.quantity == quantity) & (arm.step >= 0.8 * frame.step.max())].groupby("seed").value.mean()
     diverged = arm[arm.quantity == "diverged"].seed
     return late.reindex(seeds).mask(seeds.isin(diverged), 0.0).astype(float)
+
+
+def endings(frames: dict[tuple, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
+    """By the choices that each of these frames of one run is of, a column for each of `names`: `value`, its
+    `final_accuracy` in training."""
+
+    def ending(frame: pd.DataFrame) -> float:
+        norm, lr, dose = frame[["norm", "lr", "dose"]].iloc[0]
+        return final_accuracy(frame, "train_accuracy", norm, lr, dose=None if np.isnan(dose) else dose).mean()
+
+    rows = [[*choice, ending(frame) if len(frame) else np.nan] for choice, frame in frames.items()]
+    return pd.DataFrame(rows, columns=[*names, "value"])
 
 
 def movement(frame: pd.DataFrame, quantity: str, norm: str, lr: float, *, layer: int, relative: bool) -> pd.Series:

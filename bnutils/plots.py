@@ -296,10 +296,7 @@ def walk_along(frame: pd.DataFrame, step: int) -> Figure:
     figure, axes = panels([f"step {step}"] * 3, height=3.0, width=10)
     for ax, quantity in zip(axes, quantities, strict=True):
         along(frame, step, quantity, ax=ax)
-        values = frame[frame.quantity == quantity].value.astype(float)
-        values = values[np.isfinite(values) & (values > 0)]
-        if len(values):
-            ax.set_ylim(values.min() / 1.3, values.max() * 1.3)
+        _hold(ax, frame[frame.quantity == quantity], margin=1.3)
     legend(figure)
     return figure
 
@@ -313,10 +310,7 @@ def beta_at(frame: pd.DataFrame, length: float, *, lr: float) -> Figure:
     rows = frame[(frame.quantity == "beta") & (frame.lr == lr)]
     curves(rows[np.isclose(rows.eta.astype(float), length * lr)], "beta", ax=ax)
     reference(1 / (length * lr), "1 / step length", ax=ax)
-    values = rows.value.astype(float)
-    values = values[np.isfinite(values) & (values > 0)]
-    if len(values):
-        ax.set_ylim(values.min() / 1.3, values.max() * 1.3)
+    _hold(ax, rows, margin=1.3)
     legend(figure)
     return figure
 
@@ -688,29 +682,19 @@ def laboratory(frame: pd.DataFrame, *, layer: int, steps: int) -> Figure:
     return figure
 
 
-def laboratory_map(frames: dict[tuple, pd.DataFrame], names: Sequence[str], *, ax: Axes | None = None) -> Axes:
-    """The training accuracy at the end of each run, by its choices: the first two down, the others across.
-
-    The mean over the last fifth of its steps, zero for a run that diverged; a missing one is blank.
-    """
+def laboratory_map(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """`claims.endings`: the training accuracy at the end of each run, by its choices, the first two down, the others
+    across. A missing run is blank."""
     ax = ax or plt.gca()
-    table = pd.DataFrame([[*choice, _ending(frame)] for choice, frame in frames.items()], columns=[*names, "value"])
+    names = [name for name in table if name != "value"]
     table = table.replace({names[0]: NAMES})
-    cells = table.pivot(index=list(names[:2]), columns=list(names[2:]), values="value")
+    cells = table.pivot(index=names[:2], columns=names[2:], values="value")
     style = {"cmap": "cividis", "vmin": 0, "vmax": 1, "linewidths": 1, "annot": True, "fmt": ".0%"}
-    sns.heatmap(cells.astype(float), cbar_kws={"label": "training accuracy"}, ax=ax, **style)
+    sns.heatmap(cells, cbar_kws={"label": "training accuracy"}, ax=ax, **style)
     ax.set(xlabel="\n".join(names[2:]), ylabel=", ".join(names[:2]))
     ax.set_xticklabels(["\n".join(map(str, column)) for column in cells.columns], rotation=0)
-    ax.set_yticklabels([", ".join(f"{each}" for each in row) for row in cells.index], rotation=0)
+    ax.set_yticklabels([", ".join(map(str, row)) for row in cells.index], rotation=0)
     return ax
-
-
-def _ending(frame: pd.DataFrame) -> float:
-    """The mean training accuracy over the last fifth of a run; 0 where it diverged, none where there is no run."""
-    rows = frame[frame.quantity == "train_accuracy"]
-    if (frame.quantity == "diverged").any():
-        return 0.0
-    return rows[rows.step >= 0.8 * rows.step.max()].value.mean()
 
 
 def one_norm(frame: pd.DataFrame, norm: str, *, layer: int) -> Figure:
@@ -978,11 +962,12 @@ def layer_panels(frame: pd.DataFrame, *, steps: Sequence[int], norms: Sequence[s
     return axes
 
 
-def _hold(ax: Axes, rows: pd.DataFrame) -> None:
-    """The y axis of all the positive values of these rows, whichever of them the panel draws."""
-    values = rows.value[rows.value > 0].astype(float)
+def _hold(ax: Axes, rows: pd.DataFrame, *, margin: float = 2.0) -> None:
+    """The y axis of all the positive finite values of these rows, whichever of them the panel draws."""
+    values = rows.value.astype(float)
+    values = values[np.isfinite(values) & (values > 0)]
     if len(values):
-        ax.set_ylim(values.min() / 2, values.max() * 2)
+        ax.set_ylim(values.min() / margin, values.max() * margin)
 
 
 def one_scale(frame: pd.DataFrame, trials: pd.DataFrame, scale: float) -> Figure:

@@ -194,7 +194,7 @@ def configure(tree: Path) -> None:
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     if address := repository():
         config["repository"]["url"] = address
-        config["html"] = {"use_repository_button": True}
+        config["html"]["use_repository_button"] = True
         config["launch_buttons"] = {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"}
     (tree / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
 

@@ -217,6 +217,7 @@ def test_a_chapter_is_launched_from_the_address_of_the_checkout(small, origin, t
     chapter, index = ((book / f"{page}.html").read_text() for page in ["only", "index"])
     launched = "https://mybinder.org/v2/gh/some-one/a.book/main?urlpath=lab/tree/book/only.ipynb"
     assert re.findall(r'href="([^"]*mybinder[^"]*)"', chapter) == [launched]
+    assert 'rel="icon"' in chapter  # what else the configuration says of the site stays
     assert "mybinder" not in index  # there is nothing to run on a page without a notebook
     assert all('href="https://github.com/some-one/a.book"' in page for page in (chapter, index))
 

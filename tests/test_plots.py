@@ -158,8 +158,9 @@ def test_the_map_of_the_laboratory_has_a_number_for_each_combination():
 
     choices = {(norm, dose, lr, "A"): ended(0.3) for norm in PAIR for dose in (0, 4) for lr in (0.1, 0.5)}
     choices[("batch", 4, 0.5, "A")] = frame(diverging("batch", 0.5, 400, seed=0, value=0.9))
+    choices[("batch", 4, 0.1, "A")] = ended(0.3).assign(norm="noisy", dose=4.0)
     choices[("none", 0, 0.1, "A")] = EMPTY_FRAMES["untyped"]
-    ax = plots.laboratory_map(choices, ["normalizer", "dose", "rate", "depth"])
+    ax = plots.laboratory_map(claims.endings(choices, ["normalizer", "dose", "rate", "depth"]))
     assert [label.get_text() for label in ax.get_yticklabels()] == [
         *("BatchNorm, 0", "BatchNorm, 4", "Standard, 0", "Standard, 4"),
     ]
