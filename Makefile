@@ -28,6 +28,8 @@ book: $(VENV) $(ASSETS)
 serve: book
 	.venv/bin/python -m http.server --bind localhost --directory _build/html $(PORT)
 
+# two threads for each of as many processes as there are cores would wait for one another
+test: export OMP_NUM_THREADS = 1
 test: $(VENV) $(ASSETS)
 	.venv/bin/ruff check .
 	.venv/bin/python -m pytest -n auto --dist loadfile

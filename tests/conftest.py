@@ -13,6 +13,7 @@ from threading import Thread
 import psutil
 import pytest
 from build import ROOT
+from filelock import FileLock
 from jaxtyping import install_import_hook
 from playwright.sync_api import Error, sync_playwright
 
@@ -29,9 +30,27 @@ def run_builder(*arguments: str | Path, root: Path = ROOT, cache: Path) -> subpr
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory) -> tuple[Path, Path]:
-    """The output folder of the whole book at preset smoke, and the cache that it was built with."""
+def recorded(tmp_path_factory) -> tuple[Path, str]:
+    """The cache that `record smoke` filled, and what it said; one process of the tests measures for all."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    cache, said = shared / "recorded", shared / "recorded.txt"
+    with FileLock(shared / "recorded.lock"):
+        if not said.exists():
+            command = [sys.executable, "-m", "bnutils", "record", "smoke"]
+            environment = os.environ | {"BNUTILS_CACHE": str(cache)}
+            run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+            assert (run.returncode, run.stderr) == (0, "")
+            said.write_text(run.stdout)
+    return cache, said.read_text()
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory, recorded) -> tuple[Path, Path]:
+    """The output folder of the whole book at preset smoke, and its cache, which began with the recorded runs."""
     output, cache = tmp_path_factory.mktemp("book"), tmp_path_factory.mktemp("cache")
+    shutil.copytree(recorded[0], cache, dirs_exist_ok=True)
     run = run_builder("--output", output, "-p", "preset", "smoke", cache=cache)
     assert run.returncode == 0, run.stdout + run.stderr
     return output, cache

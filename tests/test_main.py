@@ -1,27 +1,12 @@
-"""The command line, on the preset that is there for it; its runs are those of test_quantities too."""
+"""The command line, on the preset that is there for it."""
 
-import os
 import re
 import runpy
-import subprocess
 import sys
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
-from build import ROOT
 
 from bnutils import presets, records
-
-
-@cache
-def recorded() -> tuple[subprocess.CompletedProcess, TemporaryDirectory]:
-    """`record smoke` into an empty cache, once for all that ask; the cache goes with the process."""
-    folder = TemporaryDirectory()
-    command = [sys.executable, "-m", "bnutils", "record", "smoke"]
-    environment = os.environ | {"BNUTILS_CACHE": folder.name}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment), folder
 
 
 def main(monkeypatch, *arguments):
@@ -34,25 +19,24 @@ def main(monkeypatch, *arguments):
     return 0
 
 
-def test_record_says_what_is_missing_measures_all_of_it_and_keeps_it():
-    run, folder = recorded()
-    assert (run.returncode, run.stderr) == (0, "")
+def test_record_says_what_is_missing_measures_all_of_it_and_keeps_it(recorded):
+    cache, said = recorded
     setting = presets.get("smoke")
     keys = {each.key for name in presets.EXPERIMENTS for each in records.needed(setting, name)}
-    first, last = run.stdout.splitlines()
+    first, last = said.splitlines()
     missing = rf"{len(keys)} of {len(keys)} records of preset smoke are missing: about \d+ \w+ with \d+ at once .*"
     assert re.fullmatch(missing, first)
     assert re.fullmatch(rf"{len(keys)} measured in .*, {len(keys)} kept\.", last)
-    assert {path.stem for path in Path(folder.name, "runs").iterdir()} == keys
+    assert {path.stem for path in (cache / "runs").iterdir()} == keys
 
 
-def test_record_measures_nothing_twice(monkeypatch, capsys):
-    _, folder = recorded()
-    monkeypatch.setenv("BNUTILS_CACHE", folder.name)
-    kept = {path: path.stat().st_mtime_ns for path in Path(folder.name, "runs").iterdir()}
+def test_record_measures_nothing_twice(recorded, monkeypatch, capsys):
+    cache = recorded[0]
+    monkeypatch.setenv("BNUTILS_CACHE", str(cache))
+    kept = {path: path.stat().st_mtime_ns for path in (cache / "runs").iterdir()}
     assert main(monkeypatch, "record", "smoke", "--device", "cpu") == 0
     assert re.match(r"0 of \d+ records of preset smoke are missing\.\n0 measured", capsys.readouterr().out)
-    assert kept == {path: path.stat().st_mtime_ns for path in Path(folder.name, "runs").iterdir()}
+    assert kept == {path: path.stat().st_mtime_ns for path in (cache / "runs").iterdir()}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import matplotlib.pyplot as plt
 import pytest
-from test_main import recorded
 
 from bnutils import data, presets, records, runs, store
 from bnutils.quantities import QUANTITIES
@@ -15,10 +14,10 @@ ARMS = [name for name in SINGLE if name in presets.LAYERS and SETTING.arms(name)
 
 
 @pytest.fixture(scope="module")
-def frames():
+def frames(recorded):
     """Every experiment at preset smoke, by name, and every variant, by its words."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BNUTILS_CACHE", recorded()[1].name)
+        patch.setenv("BNUTILS_CACHE", str(recorded[0]))
         several = runs.sensitivity(SETTING) | runs.laboratory(SETTING)
         yield {name: runs.experiment(SETTING, name) for name in SINGLE} | several
 
