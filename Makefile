@@ -6,15 +6,14 @@ PARAMETERS ?=
 VENV := .venv/.installed
 ASSETS := book/web/node_modules/.package-lock.json
 
-.PHONY: help book serve test test-slow test-binder links paper bench readme lock clean
+.PHONY: help book serve test test-slow links paper bench readme lock clean
 
 help:
 	@echo "make book       execute the chapters, build the site: _build/html/index.html"
 	@echo "                with other parameters: make book PARAMETERS=\"-p preset smoke\""
 	@echo "make serve      build, then show the site on http://localhost:$(PORT)"
 	@echo "make test       the checks: style, package, chapters, site"
-	@echo "make test-slow  the whole book at the default preset from an empty cache, with time and memory"
-	@echo "make test-binder  each chapter in JupyterLab, in an environment made as Binder makes it (gigabytes)"
+	@echo "make test-slow  the whole book at the default preset from an empty cache, then each chapter in JupyterLab as in Binder"
 	@echo "make links      look up every address that the book links to"
 	@echo "make paper      measure and record the paper's own setting (a GPU, hours)"
 	@echo "make bench      what steps and probes cost, as ratios, kept in benchmarks/"
@@ -36,9 +35,6 @@ test: $(VENV) $(ASSETS)
 
 test-slow: $(VENV) $(ASSETS)
 	.venv/bin/python -m pytest -m slow -s
-
-test-binder: $(VENV) $(ASSETS)
-	.venv/bin/python -m pytest -m binder -s
 
 links: book
 	.venv/bin/jupyter-book build _build/tree --path-output _build/links --builder linkcheck -q

@@ -527,12 +527,15 @@ def _random_directions(setting: Any) -> list[Part]:
     return [part("distance of gradients", "random_distance"), part("beta", "random_beta")]
 
 
+NETWORKS = {"none": "Standard", "batch": "BatchNorm"}
+
+
 def _saturation(setting: Any) -> list[Part]:
     lr = setting.lrs[0]
 
     def beta(norm: str) -> Part:
         return Part(
-            f"beta times the paper's shortest step, {norm}",
+            f"beta times the paper's shortest step, {NETWORKS[norm]}",
             lambda f: late(f, "beta_max", norm, lr) * lr / 2,
             0.9,
             1.1,
@@ -542,9 +545,9 @@ def _saturation(setting: Any) -> list[Part]:
         def effect(frame: pd.DataFrame) -> pd.Series:
             return late(frame, "beta_max_short", norm, lr) / late(frame, "beta_max", norm, lr)
 
-        return Part(f"beta with a step half as long, over beta without, {norm}", effect, 1.8, 2.2)
+        return Part(f"beta with a step half as long, over beta without, {NETWORKS[norm]}", effect, 1.8, 2.2)
 
-    return [part(norm) for norm in ("none", "batch") for part in (beta, doubled)]
+    return [part(norm) for norm in NETWORKS for part in (beta, doubled)]
 
 
 def _edge_of_stability(setting: Any) -> list[Part]:
@@ -554,9 +557,9 @@ def _edge_of_stability(setting: Any) -> list[Part]:
         def effect(frame: pd.DataFrame) -> pd.Series:
             return late(frame[np.isclose(frame.eta, lr, rtol=1e-6, atol=0)], "beta", norm, lr) * lr
 
-        return Part(f"beta at the learning rate, times the learning rate, {norm}", effect, 1.8, 2.2)
+        return Part(f"beta at the learning rate, times the learning rate, {NETWORKS[norm]}", effect, 1.8, 2.2)
 
-    return [part(norm) for norm in ("none", "batch")]
+    return [part(norm) for norm in NETWORKS]
 
 
 LP = {"l1": "L1", "l2": "L2", "linf": "L-infinity"}

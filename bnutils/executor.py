@@ -7,11 +7,13 @@ cluster needs no shared folder, and who is killed loses no more than what was be
 import multiprocessing
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 
+import joblib
 import pandas as pd
 from tqdm import tqdm
 
@@ -29,7 +31,7 @@ PATIENCE = 10  # seconds in which a scheduler must answer
 def measure(missing: list[Record], *, workers: int | None = None, scheduler: str | None = None) -> None:
     """Measure records and keep each as soon as it is there: on `workers` processes here, or on a Dask cluster.
 
-    workers: by default one for each core, of one thread; for a GPU one in all. scheduler: the address of a Dask
+    workers: by default as many as `count` says, of one thread each. scheduler: the address of a Dask
     scheduler (tcp://host:port), whose workers have this version of this package, the same images under the same path,
     and best one thread each (`dask worker --nthreads 1`): more find the same bits, but wait for each other. Needs
     `distributed`.
@@ -71,10 +73,15 @@ def measure(missing: list[Record], *, workers: int | None = None, scheduler: str
 
 
 def count(records: list[Record], workers: int | None = None) -> int:
-    """How many of these are measured at once on this machine. Raises ValueError for fewer than one worker."""
+    """How many of these are measured at once on this machine. Raises ValueError for fewer than one worker.
+
+    By default one on a GPU, else one for each core that this process may use. A hub such as Binder's says in MEM_LIMIT
+    how many bytes it grants: then one for each GiB beyond the first, which the notebook and its server take.
+    """
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}: accepted is a whole number of at least 1")
-    return workers or (1 if _on_gpu(records) else os.cpu_count())
+    memory = int(os.environ.get("MEM_LIMIT", sys.maxsize)) // 2**30
+    return workers or (1 if _on_gpu(records) else max(1, min(joblib.cpu_count(), memory - 1)))
 
 
 def _on_gpu(records: list[Record]) -> bool:

@@ -65,6 +65,11 @@ def picture(figure: Figure, *, alt: str) -> str:
     return f'<img src="data:image/webp;base64,{data}" alt="{escape(alt)}" {size}>'
 
 
+def still(figure: Figure, *, alt: str) -> HTML:
+    """`picture` as something that `glue` keeps, for another page than the one that drew it."""
+    return HTML(picture(figure, alt=alt))
+
+
 def walk(
     draw: Callable[[object], Figure], options: Sequence[object], *, label: str, alt: Callable[[object], str]
 ) -> ipywidgets.Widget:

@@ -35,7 +35,7 @@ CSV = re.compile(r'<a download="(?P<name>[\w-]+\.csv)" href="data:text/csv;base6
 GITHUB = re.compile(r"(https://([^@/]+@)?|git@|ssh://git@)github\.com[:/](?P<name>[\w.-]+/[\w.-]+?)(\.git)?/?")
 # a picture that a widget's state carries
 WEBP = re.compile(r'data:image/webp;base64,(?P<webp>[^"]*)')
-PNG = re.compile(r'<img (?=[^>]*src="(?P<src>[^":]*\.png)")')
+PNG = re.compile(r'<img (?P<rest>[^>]*src="(?P<src>[^":]*\.png)"[^>]*>)')
 # what Sphinx and its theme write into pages and what comes in its place
 MENDED = {
     # half a megabyte of script for icons that the theme's stylesheet draws, from a font
@@ -212,11 +212,12 @@ def copy_tree(tree: Path) -> None:
 
 
 def mend(page: Path) -> None:
-    """Give every picture of a built page its size, so that nothing moves when it comes; put right what is in MENDED."""
+    """Give every picture of a built page its size, so that nothing moves when it comes, and a link to its file, to be
+    seen whole; put right what is in MENDED."""
 
     def sized(image: re.Match) -> str:
         width, height = Image.open(page.parent / image["src"]).size
-        return f'<img width="{width}" height="{height}" '
+        return f'<a class="full" href="{image["src"]}"><img width="{width}" height="{height}" {image["rest"]}</a>'
 
     html = PNG.sub(sized, page.read_text())
     for pattern, better in MENDED.items():

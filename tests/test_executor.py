@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import pandas as pd
 import psutil
 import pytest
@@ -152,3 +153,11 @@ def test_no_worker_outlives_its_pool():
     executor.measure([Number(1)], workers=1)
     names = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
     assert sum("forkserver" in name for name in names) <= 1, "the server, and none that it forked"
+
+
+def test_a_hubs_memory_is_one_gib_for_the_notebook_and_one_for_each_worker(monkeypatch):
+    cores = joblib.cpu_count()
+    for gib, workers in {1: 1, 2: 1, 3: min(2, cores), 1000: cores}.items():
+        monkeypatch.setenv("MEM_LIMIT", str(gib * 2**30))
+        assert executor.count([]) == workers
+    assert executor.count([], 3) == 3

@@ -14,6 +14,9 @@ new MutationObserver(() => {
     handle.setAttribute("aria-label", slider.querySelector(".widget-label").textContent);
     handle.setAttribute("aria-valuetext", slider.querySelector(".widget-readout").textContent);
   }
+  for (const box of document.querySelectorAll(".widget-html-content")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; // the keyboard scrolls what it can reach
+  }
 }).observe(document, { childList: true, subtree: true });
 // The pictures behind the controls are fetched when a reader first turns to one, so that none keeps the reader waiting.
 document.addEventListener("focusin", function fetchAll({ target }) {
