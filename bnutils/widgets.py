@@ -67,7 +67,7 @@ def picture(figure: Figure, *, alt: str) -> str:
 
 def still(figure: Figure, *, alt: str) -> HTML:
     """`picture` as something that `glue` keeps, for another page than the one that drew it."""
-    return HTML(picture(figure, alt=alt))
+    return HTML(f"<p>{picture(figure, alt=alt)}</p>")
 
 
 def walk(

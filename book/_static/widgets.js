@@ -14,10 +14,15 @@ new MutationObserver(() => {
     handle.setAttribute("aria-label", slider.querySelector(".widget-label").textContent);
     handle.setAttribute("aria-valuetext", slider.querySelector(".widget-readout").textContent);
   }
-  for (const box of document.querySelectorAll(".widget-html-content")) {
-    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; // the keyboard scrolls what it can reach
-  }
+  letIn();
 }).observe(document, { childList: true, subtree: true });
+// The keyboard scrolls what it can reach: a picture that is wider than a phone lies in a box that scrolls.
+function letIn() {
+  for (const box of document.querySelectorAll(".widget-box")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+}
+addEventListener("resize", letIn);
 // The pictures behind the controls are fetched when a reader first turns to one, so that none keeps the reader waiting.
 document.addEventListener("focusin", function fetchAll({ target }) {
   if (!target.closest(".jupyter-widgets")) return;
