@@ -187,17 +187,16 @@ def widths(table: pd.DataFrame, along: str) -> pd.DataFrame:
 def edges(rows: pd.DataFrame, along: str) -> pd.DataFrame:
     """The edges of the region that trains in words, by normalizer and value of the other variable: seeds from to.
 
-    `rows` is that of `widths`. A sign before a value says that it is the grid's own end for a seed at least: the region
-    may go on beyond. holes: over all seeds.
+    `rows` is that of `widths`. A sign before a value says that it is the grid's own end: the region may go on
+    beyond. holes: over all seeds.
     """
 
     def words(values: pd.Series, censored: pd.Series, sign: str) -> str:
         if values.isna().all():
             return "none"
-        low, high = values.min(), values.max()
-        span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        low, high = (sign * int(censored[values == end].any()) + f"{end:g}" for end in (values.min(), values.max()))
         some = f" ({values.count()} of {len(values)} seeds)" if values.isna().any() else ""
-        return (sign if censored.any() else "") + span + some
+        return (low if low == high else f"{low} to {high}") + some
 
     other = "scale" if along == "lr" else "lr"
     table = []
@@ -1300,20 +1299,29 @@ def find(name: str) -> Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A computed verdict: its word, its reason, and a row for each part (holds: True, False, or None for open); scale:
-    of which runs."""
+    """A computed verdict: its word, its reason, and a row for each part (holds: True, False, or None for open).
+
+    scale: of which runs; judged: whether they are ones that can answer.
+    """
 
     claim: Claim
     word: str
     reason: str
     parts: pd.DataFrame
     scale: str = ""
+    judged: bool = True
+
+    @property
+    def measured(self) -> bool:
+        """Whether any part has a value."""
+        return bool(self.parts.effect.notna().any())
 
     def _repr_html_(self) -> str:
         columns = [name for name in self.parts if name not in ("effect", "holds")] + ["holds"]
         if (self.parts["the paper's curve"] == "").all():
             columns.remove("the paper's curve")
-        cells = self.parts.assign(holds=self.parts.holds.map(HOLDS)).astype(str)[columns]
+        holds = self.parts.holds.map(HOLDS) if self.judged else "not judged"
+        cells = self.parts.assign(holds=holds).astype(str)[columns]
         head = "".join(f"<th>{escape(name)}</th>" for name in columns)
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells.values)
         said = f"<strong>{SIGNS[self.word]} {self.word.capitalize()}.</strong> {escape(self.claim.statement)}"
@@ -1334,9 +1342,14 @@ class Verdicts:
         return self.each[-1]
 
     @property
+    def top(self) -> Verdict:
+        """That at the largest scale at which there is a value; at the largest of all where there is none."""
+        return next((each for each in self.each if each.measured), self.each[0])
+
+    @property
     def largest(self) -> dict[str, str]:
-        """The word at the largest scale, and that scale, for a page to keep."""
-        return {"largest": self.each[0].word, "scale": self.each[0].scale}
+        """The word of `top`, and its scale, for a page to keep."""
+        return {"largest": self.top.word, "scale": self.top.scale if self.top.measured else "nothing measured"}
 
     @property
     def words(self) -> dict[str, str]:
@@ -1366,9 +1379,9 @@ class Scoreboard:
         return SCROLLING.format(table)
 
     def _cells(self, row: Verdicts) -> list[str]:
-        claim, largest, here = row.here.claim, row.each[0], row.here if len(row.each) > 1 else None
+        claim, largest, here = row.here.claim, row.largest, row.here if row.here is not row.top else None
         link = f'<a href="{claim.chapter}.html">{int(claim.chapter[:2])}</a>'
-        words = [escape(claim.statement), f"<strong>{_sign(largest.word)}</strong>", escape(largest.scale)]
+        words = [escape(claim.statement), f"<strong>{_sign(largest['largest'])}</strong>", escape(largest["scale"])]
         return [*words, _sign(here.word) if here else "", link]
 
 
@@ -1401,10 +1414,12 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
     """The verdict on claim `name`: reproduced if all parts hold, not reproduced if all fail, partly if some do each.
 
     Inconclusive otherwise, and where the preset is no scale at which the claim is judged or runs are missing.
-    `paper`, the paper's own curves, puts the value that the same measure takes on them beside ours. Raises ValueError
-    for a claim that is not listed.
+    `paper`, the paper's own curves, puts the value that the same measure takes on them beside ours: on the paper's
+    images over as many steps as ours have, elsewhere over all. Raises ValueError for a claim that is not listed.
     """
     claim, rows = find(name), []
+    if paper is not None and not claim.linear and str(setting.dataset).startswith("cifar10"):
+        paper = paper[paper.step <= setting.schedule.steps]
     ten = not claim.ten_classes or frame.attrs.get("classes", 10) == 10
     judged = setting.preset in claim.scales and not frame.attrs.get("missing") and ten
     for part in claim.parts(setting):
@@ -1426,18 +1441,19 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
                 "holds": None if not judged else True if inside else False if outside else None,
             }
         )
+    none = all(pd.isna(row["effect"]) for row in rows)
     outcomes = frozenset(row["holds"] for row in rows)
     words = {frozenset({True}): "reproduced", frozenset({False}): "not reproduced"}
     word = words.get(outcomes, "partly" if {True, False} <= outcomes else "inconclusive")
     scale = setting.linear_scale if claim.linear else f"scale {setting.scale}"
-    reason = f"{len(_seeds(frame))} seeds at {scale}."
+    reason = f"{len(_seeds(frame))} seeds at {scale}{', none of them with a value' * none}."
     if setting.preset not in claim.scales:
         reason = f"Not judged at scale {setting.preset}: {claim.unfit}."
     elif not ten:
         reason = f"Not judged on {frame.attrs['classes']} classes: the criterion is for ten."
     elif not judged:
         reason = f"{frame.attrs['missing']} runs are missing."
-    return Verdict(claim, word, reason, pd.DataFrame(rows), frame.attrs.get("scale", ""))
+    return Verdict(claim, word, reason, pd.DataFrame(rows), frame.attrs.get("scale", ""), judged)
 
 
 def benefit(frame: pd.DataFrame, *, lr: float, least: float = ARRIVED) -> pd.DataFrame:

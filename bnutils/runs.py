@@ -368,7 +368,7 @@ def _source(provenance: list[dict], seeds: int, now: tuple[int, float]) -> str:
     of = {"": "device", "torch ": "torch", "commit ": "commit"}
     made = "; ".join(word + ", ".join(each[name].dropna().unique()) for word, name in of.items() if name in each)
     return (
-        f"{what} on {', '.join(each.dataset.unique())}, {seeds} seeds: {how} "
+        f"{what} on {', '.join(each.dataset.unique())}, {seeds} seed{'s' * (seeds > 1)}: {how} "
         f"({_duration(each.seconds.sum())} of {made}; last on {each.date.max()[:10]})."
     )
 

@@ -527,8 +527,27 @@ def test_a_criterion_for_ten_classes_is_not_applied_to_two():
 
 def test_a_changed_preset_is_named():
     changed = presets.get("quick", steps=100, lrs=[0.2, 0.3])
-    reason = claims.judge("speed", frame(arriving("none", 0.2, 100, 100)), setting=changed).reason
+    trained = frame(arriving("none", 0.2, 100, 100), arriving("batch", 0.2, 50, 50))
+    reason = claims.judge("speed", trained, setting=changed).reason
     assert reason == "2 seeds at scale quick with another schedule, lrs."
+    verdict = claims.judge("speed", trained.iloc[:0], setting=changed)
+    assert verdict.reason.endswith("none of them with a value.") and not verdict.measured
+
+
+def test_the_largest_scale_is_one_with_a_value():
+    trained = frame(arriving("none", 0.1, 400, 410), arriving("batch", 0.1, 100, 110))
+    trained.attrs["scale"] = "here"
+    empty = trained.iloc[:0].copy()
+    board = claims.verdicts("speed", [(presets.PRESETS["cifar"], empty), (QUICK, trained)])
+    assert board.largest == {"largest": "reproduced", "scale": "here"}
+    nothing = claims.verdicts("speed", [(QUICK, empty)])
+    assert nothing.largest == {"largest": "inconclusive", "scale": "nothing measured"}
+
+
+def test_what_is_not_judged_is_not_called_open():
+    trained = frame(arriving("none", 0.1, 400, 410), arriving("batch", 0.1, 100, 110))
+    trained.attrs["missing"] = 1
+    assert "not judged" in claims.judge("speed", trained, setting=QUICK)._repr_html_()
 
 
 def test_benefit_of_one_seed_is_open():
@@ -611,6 +630,20 @@ def test_the_papers_gradients_stand_beside_ours(name, figure, values):
     verdict = claims.judge(name, rough(1.0), setting=PAPER, paper=runs.paper(figure))
     shown = [float(re.match(r"-?[\d.]+", cell)[0]) for cell in verdict.parts["the paper's curve"] if cell]
     assert shown == pytest.approx(values, abs=0.4 if figure == "4" else 0.06)
+
+
+def test_on_its_own_images_the_papers_curve_ends_where_our_runs_do():
+    """Or its first fifth would be all of our training; beside other images it counts whole."""
+
+    def beside(setting):
+        return claims.judge("predictiveness", rough(1.0), setting=setting, paper=runs.paper("4")).parts[
+            "the paper's curve"
+        ]
+
+    cifar, cut = presets.PRESETS["cifar"], runs.paper("4")
+    cut = cut[cut.step <= cifar.schedule.steps]
+    by_hand = claims.judge("predictiveness", rough(1.0), setting=QUICK, paper=cut).parts["the paper's curve"]
+    assert list(beside(cifar)) == list(by_hand) != list(beside(QUICK)) == list(beside(PAPER))
 
 
 def test_the_papers_bands_are_the_papers_numbers():
