@@ -1,4 +1,4 @@
-"""How missing records are measured: in worker processes on this machine, or by the workers of a Dask cluster.
+"""How missing records are measured: on this machine, in worker processes where several pay, or by a Dask cluster.
 
 Either is a `concurrent.futures.Executor`. A worker sends back what it measured, and this process keeps it at once: a
 cluster needs no shared folder, and who is killed loses no more than what was being measured.
@@ -10,7 +10,14 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+)
 from contextlib import contextmanager, suppress
 
 import joblib
@@ -19,7 +26,7 @@ from tqdm import tqdm
 
 from bnutils import data
 from bnutils.store import Record, save
-from bnutils.train import one_thread, progress
+from bnutils.train import one_thread, progress, silence
 
 # What worker processes share, rather than import each for itself: with it what reading digits, finding eigenvalues and
 # keeping a run import late.
@@ -31,10 +38,10 @@ PATIENCE = 10  # seconds in which a scheduler must answer
 def measure(missing: list[Record], *, workers: int | None = None, scheduler: str | None = None) -> None:
     """Measure records and keep each as soon as it is there: on `workers` processes here, or on a Dask cluster.
 
-    workers: by default as many as `count` says, of one thread each. scheduler: the address of a Dask
-    scheduler (tcp://host:port), whose workers have this version of this package, the same images under the same path,
-    and best one thread each (`dask worker --nthreads 1`): more find the same bits, but wait for each other. Needs
-    `distributed`.
+    workers: by default as many as `count` says, of one thread each; where it says one, this process itself.
+    scheduler: the address of a Dask scheduler (tcp://host:port), whose workers have this version of this package, the
+    same images under the same path, and best one thread each (`dask worker --nthreads 1`): more find the same bits, but
+    wait for each other. Needs `distributed`.
 
     A record that fails is named and does not lose the others: they are finished and kept, then the first error is
     raised. What a worker that dies was measuring is measured again; in a pool on this machine its fellows end with it.
@@ -94,6 +101,16 @@ def _executor(records: list[Record], workers: int | None, scheduler: str | None)
         with _cluster(scheduler) as executor:
             yield executor
         return
+    # beside this process one worker, and the server that it is forked from, would hold torch in memory twice more
+    alone = workers is None and count(records) == 1 and not _on_gpu(records)
+    executor = ThreadPoolExecutor(1) if alone else _pool(records, workers)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)  # one that is interrupted begins no further run
+
+
+def _pool(records: list[Record], workers: int | None) -> ProcessPoolExecutor:
     # Not fork: the child of a process that has run torch's threads hangs. Workers are forked from a server that has
     # only imported, and share its memory; where there is none, and on a GPU, each imports for itself.
     shared = not _on_gpu(records) and "forkserver" in multiprocessing.get_all_start_methods()
@@ -101,11 +118,7 @@ def _executor(records: list[Record], workers: int | None, scheduler: str | None)
     if shared:
         context.set_forkserver_preload(PRELOADED)
     start = {"initializer": _start_worker, "initargs": (dict(os.environ),)}
-    executor = ProcessPoolExecutor(max_workers=count(records, workers), mp_context=context, **start)
-    try:
-        yield executor
-    finally:
-        executor.shutdown(cancel_futures=True)  # one that is interrupted begins no further run
+    return ProcessPoolExecutor(max_workers=count(records, workers), mp_context=context, **start)
 
 
 @contextmanager
@@ -155,6 +168,5 @@ def _measure_one(record: Record, key: str) -> pd.DataFrame:
     """The record, if what has this key where it is kept has it here too."""
     if record.key != key:
         raise ValueError(f"{key} is {record.key} for the worker: give every machine the same version of this package")
-    os.environ["TQDM_DISABLE"] = "1"
-    with one_thread():
+    with one_thread(), silence():
         return record.measure()

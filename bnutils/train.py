@@ -177,10 +177,23 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def silence() -> Iterator[None]:
+    """What is inside draws no bar of its own: whoever waits for it has one."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["TQDM_DISABLE"]
+        if before is not None:
+            os.environ["TQDM_DISABLE"] = before
+
+
 def progress(iterable: Iterable, *, total: int | None = None, unit: str) -> tqdm:
     """A bar in a terminal and none elsewhere; the terminal is stderr, or the device that BNUTILS_TTY names.
 
-    The builder names it for the kernels it starts, whose own stderr is the page. TQDM_DISABLE silences workers.
+    The builder names it for the kernels it starts, whose own stderr is the page. TQDM_DISABLE silences it.
     """
     terminal = os.environ.get("BNUTILS_TTY")
     file = os.fdopen(os.open(terminal, os.O_WRONLY | os.O_NOCTTY), "w") if terminal else sys.stderr

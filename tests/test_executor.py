@@ -42,6 +42,13 @@ class Fails(Number):
         raise RuntimeError(f"no {self.number}")
 
 
+class Here(Number):
+    """The process in which it is measured."""
+
+    def value(self):
+        return os.getpid()
+
+
 class Threads(Number):
     """The threads of torch where it is measured, less one, and a denormal number."""
 
@@ -161,3 +168,13 @@ def test_a_hubs_memory_is_one_gib_for_the_notebook_and_one_for_each_worker(monke
         monkeypatch.setenv("MEM_LIMIT", str(gib * 2**30))
         assert executor.count([]) == workers
     assert executor.count([], 3) == 3
+
+
+def test_one_alone_is_measured_in_this_process(monkeypatch, saved, capsys):
+    """Without a second and a third copy of torch; what fails there loses nothing either, and bars are drawn again."""
+    monkeypatch.setenv("MEM_LIMIT", str(2 * 2**30))
+    records = [Fails(1), Here(2), Number(3)]
+    with pytest.raises(RuntimeError, match="no 1"):
+        executor.measure(records)
+    assert len(saved) == 2 and store.load(records[1].path).value.item() == os.getpid()
+    assert "TQDM_DISABLE" not in os.environ
