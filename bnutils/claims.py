@@ -140,6 +140,14 @@ def learning(frame: pd.DataFrame, *, low: float = 0.2, high: float = 0.99) -> pd
     return frame.merge(accuracy, on=run)
 
 
+def by_length(frame: pd.DataFrame, norm: str) -> pd.DataFrame:
+    """Beta for each step length, a row each: geometric means over seeds in 32 bits, in 64, and in 64 without kinks."""
+    rows = frame[frame.norm == norm].astype({"eta": float, "value": float})
+    with np.errstate(divide="ignore"):
+        table = rows.assign(value=np.log(rows.value)).pivot_table("value", "eta", "quantity")
+    return np.exp(table).reindex(columns=["beta_float32", "beta_float64", "beta_smooth"])
+
+
 def log2_ratio(slow: pd.Series, fast: pd.Series) -> pd.Series:
     r""":math:`\log_2(\mathrm{slow} / \mathrm{fast})`, paired by seed: 1 is twice."""
     return np.log2(slow / fast)
@@ -310,7 +318,8 @@ class Claim:
     parts: from a setting (its learning rates and layers) to the parts. compares: what their values are. chapter: the
     page that shows it; experiment: the runs that it is judged by; figure: the paper's, if it has curves. ten_classes:
     the criterion knows the accuracy of guessing among ten. linear: it is about the deep linear network, whose scale is
-    the paper's in every preset that judges. scales: presets whose runs can decide it.
+    the paper's in every preset that judges. random: "too" if it is tested on random layers beside the networks, "only"
+    if on nothing else. scales: presets whose runs can decide it.
     """
 
     statement: str
@@ -324,6 +333,7 @@ class Claim:
     figure: str | None = None
     ten_classes: bool = False
     linear: bool = False
+    random: str = ""
     scales: tuple[str, ...] = ("quick", "cifar", "paper")
     unfit: str = "it proves that a page runs and decides nothing"
 
@@ -897,7 +907,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "stability": Claim(
         statement="The distributions of activations are hardly more stable with batch normalization than without.",
-        place="Sec. 2.1, Fig. 1c (v3 and v5).",
+        place="Sec. 2, Fig. 1c (v3 and v5).",
         criterion="in each layer drawn, how far the units' means move, in units of their average standard deviation, "
         "differs by less than a factor 2.",
         refuted_by="the interval of that factor lies above 2 or below one half; partly, if one layer holds and the "
@@ -981,7 +991,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "loss_range": Claim(
         statement="Along the gradient, the loss of the plain network varies over a wider range.",
-        place="Sec. 3.1, Fig. 4a (v3 and v5).",
+        place="Sec. 3.2, Fig. 4a (v3 and v5).",
         criterion="the median width of its band is at least twice BatchNorm's, in the first fifth of training and in "
         "all of it.",
         refuted_by="the interval of that ratio lies below 2; partly, if below in one of them and above in the other.",
@@ -993,7 +1003,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "predictiveness": Claim(
         statement="Gradients are more predictive with batch normalization: they change less along the step.",
-        place="Sec. 3.1, Fig. 4b (v3 and v5).",
+        place="Sec. 3.2, Fig. 4b (v3 and v5).",
         criterion="the plain network's largest distance of gradients is, in the median, at least twice BatchNorm's, in "
         "the first fifth of training and in all of it.",
         refuted_by="the interval of that ratio lies below 2; partly, if below in one of them and above in the other.",
@@ -1005,7 +1015,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "two_orders": Claim(
         statement="Early in training that difference is close to two orders of magnitude.",
-        place="Sec. 3.1 (text), Fig. 4b (v3 and v5).",
+        place="Sec. 3.2 (text), Fig. 4b (v3 and v5).",
         criterion="in the first fifth of training the ratio of the medians is at least 30.",
         refuted_by="its interval lies below 30.",
         parts=_two_orders,
@@ -1016,7 +1026,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "smoothness": Claim(
         statement="The loss is smoother with batch normalization: its effective beta is smaller.",
-        place="Sec. 3.1, Fig. 4c (v3 and v5).",
+        place="Sec. 3.2, Fig. 4c (v3 and v5).",
         criterion="the plain network's median beta is larger, in the first fifth of training and in all of it.",
         refuted_by="the interval of the ratio lies below 1; partly, if below in one of them and above in the other.",
         parts=_smoothness,
@@ -1027,7 +1037,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "random_directions": Claim(
         statement="Along random directions, too, the gradient changes more without batch normalization.",
-        place="Sec. 3.1 (stated, not drawn; v3 and v5).",
+        place="Sec. 3.2 (stated, not drawn; v3 and v5).",
         criterion="along a random direction as long as the gradient, distance of gradients and beta are larger without "
         "batch normalization, in the median over step lengths and the few looks.",
         refuted_by="they are smaller; partly, if one is and the other is not.",
@@ -1038,7 +1048,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "linear_landscape": Claim(
         statement="In deep linear networks batch normalization smooths the landscape by orders of magnitude.",
-        place="Sec. 3.1, Fig. 10 (v3; v5: Fig. 9).",
+        place="Sec. 3.2, Fig. 10 (v3; v5: Fig. 9).",
         criterion="the plain network's band of losses, largest distance of gradients and beta are at least ten times "
         "BatchNorm's, in the first fifth of training and in all of it.",
         refuted_by="the intervals of these ratios lie below 10; partly, if some do and some lie above.",
@@ -1080,7 +1090,7 @@ CLAIMS: dict[str, Claim] = {
     "lp_speed": Claim(
         statement="Normalizing by the l1, l2 or l-infinity norm trains about as fast as BatchNorm, and faster than "
         "Standard.",
-        place="Sec. 3.3, Fig. 5a (v3; v5: Fig. 11).",
+        place="Sec. 3.3, Fig. 5a (v3; v5: Fig. 11, inferred).",
         criterion="at the first learning rate, Standard takes 1.5 times as many steps to 90 % training accuracy "
         "(50 % in the short runs of preset cifar) or more as each of the three, and each takes "
         "less than 1.5 times as many as BatchNorm.",
@@ -1116,7 +1126,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "lp_linear": Claim(
         statement="In the deep linear network they do comparably to BatchNorm or better.",
-        place="Sec. 3.3, Fig. 5b (v3; v5: Fig. 11).",
+        place="Sec. 3.3, Fig. 5b (v3; v5: Fig. 11, inferred).",
         criterion="over the last fifth of training the median loss of each of the three is less than 1.5 times "
         "BatchNorm's.",
         refuted_by="the intervals of these ratios lie above 1.5; partly, if some do and some lie below.",
@@ -1148,6 +1158,7 @@ CLAIMS: dict[str, Claim] = {
         "1/sqrt(m)) agree to 1e-9; and the printed inequality is nowhere broken by more than that.",
         refuted_by="both are not so; partly, if the corrected form holds and the printed one does not.",
         parts=_theorem_4_1,
+        random="too",
         compares="Theorem 4.1",
         chapter="07_theorems",
         experiment="theorems",
@@ -1159,6 +1170,7 @@ CLAIMS: dict[str, Claim] = {
         "holds exactly because H is the identity, is nowhere broken by more than that.",
         refuted_by="both are not so; partly, if one is.",
         parts=_theorem_4_2,
+        random="too",
         compares="Theorem 4.2",
         chapter="07_theorems",
         experiment="theorems",
@@ -1170,6 +1182,7 @@ CLAIMS: dict[str, Claim] = {
         "were to 1e-9, in every case.",
         refuted_by="one of them moves by more.",
         parts=_observation_4_3,
+        random="too",
         compares="Observation 4.3",
         chapter="07_theorems",
         experiment="theorems",
@@ -1181,6 +1194,7 @@ CLAIMS: dict[str, Claim] = {
         "gives agree to 1e-9; and the printed inequality is nowhere broken by more than that.",
         refuted_by="both are not so; partly, if the corrected form holds and the printed one does not.",
         parts=_theorem_4_4,
+        random="only",
         compares="Theorem 4.4",
         chapter="07_theorems",
         experiment="theorems",
@@ -1193,6 +1207,7 @@ CLAIMS: dict[str, Claim] = {
         "identity and gradient and outputs are not negatively correlated, is nowhere broken by more than that.",
         refuted_by="both are not so; partly, if one is.",
         parts=_theorem_c_1,
+        random="only",
         compares="Theorem C.1",
         chapter="07_theorems",
         experiment="theorems",
@@ -1204,6 +1219,7 @@ CLAIMS: dict[str, Claim] = {
         "rests on, that outputs three times as large leave the loss as it was, holds to 1e-9 in every case.",
         refuted_by="both are not so; partly, if one is.",
         parts=_lemma_4_5,
+        random="too",
         compares="Lemma 4.5",
         chapter="07_theorems",
         experiment="theorems",
@@ -1242,7 +1258,7 @@ CLAIMS: dict[str, Claim] = {
         "layer's normalizer) and for that of its own weights and bias, at Glorot's scale and on average over scales.",
         refuted_by="it is steeper with BatchNorm; partly, if some parts hold and some fail.",
         parts=_gradients_by_layer,
-        compares="factor from one layer to the next, Standard over BatchNorm",
+        compares="steepness, Standard over BatchNorm",
         chapter="08_robustness",
         experiment="robustness",
     ),
@@ -1301,7 +1317,8 @@ def find(name: str) -> Claim:
 class Verdict:
     """A computed verdict: its word, its reason, and a row for each part (holds: True, False, or None for open).
 
-    scale: of which runs; judged: whether they are ones that can answer.
+    scale: of which runs; judged: whether they are ones that can answer; cut: over how many of its steps the paper's
+    curve was read, None for all.
     """
 
     claim: Claim
@@ -1310,6 +1327,7 @@ class Verdict:
     parts: pd.DataFrame
     scale: str = ""
     judged: bool = True
+    cut: int | None = None
 
     @property
     def measured(self) -> bool:
@@ -1322,7 +1340,8 @@ class Verdict:
             columns.remove("the paper's curve")
         holds = self.parts.holds.map(HOLDS) if self.judged else "not judged"
         cells = self.parts.assign(holds=holds).astype(str)[columns]
-        head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+        cut = {"the paper's curve": f"the paper's curve, first {self.cut:,} steps"} if self.cut else {}
+        head = "".join(f"<th>{escape(cut.get(name, name))}</th>" for name in columns)
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells.values)
         said = f"<strong>{SIGNS[self.word]} {self.word.capitalize()}.</strong> {escape(self.claim.statement)}"
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -1415,11 +1434,14 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
 
     Inconclusive otherwise, and where the preset is no scale at which the claim is judged or runs are missing.
     `paper`, the paper's own curves, puts the value that the same measure takes on them beside ours: on the paper's
-    images over as many steps as ours have, elsewhere over all. Raises ValueError for a claim that is not listed.
+    images over as many steps as ours have, elsewhere and for what is judged at the paper's scale only over all. Raises
+    ValueError for a claim that is not listed.
     """
-    claim, rows = find(name), []
-    if paper is not None and not claim.linear and str(setting.dataset).startswith("cifar10"):
-        paper = paper[paper.step <= setting.schedule.steps]
+    claim, rows, cut = find(name), [], None
+    short = setting.preset in claim.scales and not claim.linear and str(setting.dataset).startswith("cifar10")
+    if paper is not None and short and setting.schedule.steps < paper.step.max():
+        cut = setting.schedule.steps
+        paper = paper[paper.step <= cut]
     ten = not claim.ten_classes or frame.attrs.get("classes", 10) == 10
     judged = setting.preset in claim.scales and not frame.attrs.get("missing") and ten
     for part in claim.parts(setting):
@@ -1445,15 +1467,18 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
     outcomes = frozenset(row["holds"] for row in rows)
     words = {frozenset({True}): "reproduced", frozenset({False}): "not reproduced"}
     word = words.get(outcomes, "partly" if {True, False} <= outcomes else "inconclusive")
-    scale = setting.linear_scale if claim.linear else f"scale {setting.scale}"
-    reason = f"{len(_seeds(frame))} seeds at {scale}{', none of them with a value' * none}."
+    layers, networks = ["random layers"] * bool(claim.random), claim.random != "only"
+    scale = " and ".join(layers + [frame.attrs.get("scale", "")] * networks)
+    at = [f"at {setting.linear_scale}" if claim.linear else f"at scale {setting.scale}"] * networks
+    where = " and ".join([f"of {each}" for each in layers] + at)
+    reason = f"{len(_seeds(frame))} seeds {where}{', none of them with a value' * none}."
     if setting.preset not in claim.scales:
         reason = f"Not judged at scale {setting.preset}: {claim.unfit}."
     elif not ten:
         reason = f"Not judged on {frame.attrs['classes']} classes: the criterion is for ten."
     elif not judged:
         reason = f"{frame.attrs['missing']} runs are missing."
-    return Verdict(claim, word, reason, pd.DataFrame(rows), frame.attrs.get("scale", ""), judged)
+    return Verdict(claim, word, reason, pd.DataFrame(rows), scale, judged, cut)
 
 
 def benefit(frame: pd.DataFrame, *, lr: float, least: float = ARRIVED) -> pd.DataFrame:
@@ -1525,7 +1550,8 @@ def distances(beside: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFr
 
 def _distances(frame: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     panel = ["quantity", "layer", "norm", "lr"]
-    paper = paper.assign(layer=paper.layer.astype(float).clip(upper=frame.layer.max()))  # of a shorter network the last
+    tops = frame.astype({"layer": float}).groupby("quantity").layer.max()  # of a shorter network the last that has it
+    paper = paper.assign(layer=paper.layer.astype(float).clip(upper=paper.quantity.map(tops)))
     ours = frame.astype({"layer": float, "value": float})
     both = ours.merge(paper.dropna(subset="value"), on=[*panel, "step"], suffixes=("", "_paper"))
     rows = []
@@ -1802,7 +1828,7 @@ def rank(x: pd.Series, y: pd.Series) -> Rank:
 
     .. math:: z = \mathrm{artanh} \, \rho, \qquad \mathrm{var} \, z = (1 + \rho^2 / 2) / (n - 3)
 
-    p, two-sided, is that of 9,999 random permutations. All NaN for fewer than four pairs, or where one side has one
+    p, two-sided, is that of 99,999 random permutations. All NaN for fewer than four pairs, or where one side has one
     value only.
     """
     pairs = pd.DataFrame({"x": x, "y": y}).dropna()
@@ -1815,7 +1841,7 @@ def rank(x: pd.Series, y: pd.Series) -> Rank:
         lambda ranks, axis=-1: (ranks * other).mean(axis),
         permutation_type="pairings",
         vectorized=True,
-        n_resamples=9999,
+        n_resamples=99_999,
         rng=np.random.default_rng(0),
     )
     rho = min(max(float(found.statistic), -1.0), 1.0)

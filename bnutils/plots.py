@@ -162,9 +162,10 @@ def overlays(frame: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     rows = [[*words[at : at + columns], *[""] * columns][:columns] for at in range(0, len(kinds), columns)]
     figure, axes = panels(*rows, height=2.6, width=10)
     arms = frame.merge(paper[["norm", "lr"]].drop_duplicates(), on=["norm", "lr"])
+    tops = arms.groupby("quantity").layer.max()  # of a shorter network the last layer that has it
     for ax, (quantity, layer) in zip(axes.flat, kinds, strict=False):
         at = None if pd.isna(layer) else layer
-        curves(arms, quantity, layer=at if at is None else min(at, arms.layer.max()), ax=ax)
+        curves(arms, quantity, layer=at if at is None else min(at, tops.get(quantity, at)), ax=ax)
         overlay(paper, quantity, layer=at, ax=ax)
     for ax in list(axes.flat)[len(kinds) :]:
         ax.set_axis_off()
@@ -351,7 +352,7 @@ def _outline(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 def _few_ticks(ax: Axes) -> None:
     """Few numbers below a small panel, and short ones where they are small."""
     ax.locator_params(axis="x", nbins=4)
-    ax.ticklabel_format(axis="x", scilimits=(-2, 4))
+    ax.xaxis.set_major_formatter("{x:g}")  # a factor common to all would be printed over the label
 
 
 def _say(ax: Axes, words: str) -> None:
@@ -392,8 +393,8 @@ def ridges(
     for order, (step, tone) in enumerate(zip(chosen, tones, strict=True)):
         places, heights = _outline(rows[rows.step == step])
         top = step - heights * 1.7 * gap
-        ax.fill_between(places, step, top, color=tone, alpha=0.85, lw=0, zorder=order)
-        ax.plot(places, top, color="white", lw=0.8, zorder=order)
+        ax.fill_between(places, step, top, color=tone, alpha=0.85, lw=1.2, zorder=order)  # the edge shows narrow ones
+        ax.plot(places, top, color="white", lw=0.5, zorder=order)
     ax.invert_yaxis()
     ax.set_yticks(spread(chosen, 4))
     ax.set_xlabel(f"activation, layer {layer}")

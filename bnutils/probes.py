@@ -120,7 +120,7 @@ def along(
     etas: Sequence[float],
     random: torch.Generator | None = None,
 ) -> Along:
-    r"""Loss and gradient at :math:`w - \eta v` for each eta, v the gradient g at w (Figs 4, 10, 11, 12, 13; Sec. 3.1).
+    r"""Loss and gradient at :math:`w - \eta v` for each eta, v the gradient g at w (Figs 4, 10, 11, 12, 13; Sec. 3.2).
 
     .. math:: g_e = \nabla L(w - \eta_e v), \qquad d_e = \|g_e - g\|, \qquad \beta_e = d_e / (\eta_e \|v\|)
 

@@ -52,7 +52,7 @@ QUANTITIES: dict[str, Quantity] = {
     "shift_l2": Quantity(r"$\|G-G'\|$", "distance", "", "Def. 2.1, Fig. 3", scale="log"),
     "shift_cosine": Quantity(r"$\cos(G,G')$", "cosine", "", "Def. 2.1, Fig. 3"),
     "shift_relative": Quantity(r"$\|G-G'\|/\|G\|$", "relative", "", "ours, after Def. 2.1", scale="log"),
-    "gradient_norm": Quantity(r"$\|g\|$", "length of the gradient", "", "Sec. 3.1", scale="log"),
+    "gradient_norm": Quantity(r"$\|g\|$", "length of the gradient", "", "Sec. 3.2", scale="log"),
     "layer_gradient_norm": Quantity(r"$\|g_i\|$", "length of the layer's gradient", "", "ours", scale="log"),
     "curvature": Quantity(r"$g^\top Hg/\|g\|^2$", "curvature along the gradient", "", "ours"),
     "loss_along": Quantity(r"$\mathcal{L}(\theta-\eta g)$", "loss", "", "Fig. 4a", scale="log"),
@@ -65,9 +65,9 @@ QUANTITIES: dict[str, Quantity] = {
     "distance_high": Quantity("", "largest distance of gradients", "", "Fig. 4b, upper edge", scale="log"),
     "beta_max": Quantity(r"$\max\beta$", "effective smoothness", "", "Fig. 4c", scale="log"),
     "beta_max_short": Quantity(r"$\max\beta^{\prime}$", "effective smoothness", "", "ours, after Fig. 4c", scale="log"),
-    "random_loss_along": Quantity("", "loss along a random direction", "", "Sec. 3.1, stated", scale="log"),
-    "random_distance": Quantity(r"$d_\mathrm{random}(\eta)$", "distance", "", "Sec. 3.1, stated", scale="log"),
-    "random_beta": Quantity("", "effective smoothness, random direction", "", "Sec. 3.1, stated", scale="log"),
+    "random_loss_along": Quantity("", "loss along a random direction", "", "Sec. 3.2, stated", scale="log"),
+    "random_distance": Quantity(r"$d_\mathrm{random}(\eta)$", "distance", "", "Sec. 3.2, stated", scale="log"),
+    "random_beta": Quantity("", "effective smoothness, random direction", "", "Sec. 3.2, stated", scale="log"),
     "beta_float32": Quantity(
         r"$\beta(\eta)$", "effective smoothness, 32 bits", "", "ours, after Fig. 11", scale="log", version=2
     ),

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from html import escape
 from itertools import product
 
 import numpy as np
@@ -646,6 +647,19 @@ def test_on_its_own_images_the_papers_curve_ends_where_our_runs_do():
     assert list(beside(cifar)) == list(by_hand) != list(beside(QUICK)) == list(beside(PAPER))
 
 
+def test_a_paper_curve_that_was_cut_says_so():
+    """Not where the claim is judged at the paper's scale only: late in training is late in the paper's."""
+    cifar = presets.PRESETS["cifar"]
+    for name, setting, head in (
+        ("predictiveness", cifar, "the paper's curve, first 1,500 steps"),
+        ("predictiveness", PAPER, "the paper's curve"),
+        ("saturation", cifar, "the paper's curve"),
+    ):
+        verdict = claims.judge(name, rough(1.0), setting=setting, paper=runs.paper("4"))
+        assert f"<th>{escape(head)}</th>" in verdict._repr_html_()
+    assert verdict.parts["the paper's curve"].iloc[0] == "1.00"
+
+
 def test_the_papers_bands_are_the_papers_numbers():
     """Fig. 4, medians between steps 1000 and 3000, and the first point of Fig. 10b."""
     four = runs.paper("4").query("1000 < step <= 3000").groupby(["norm", "quantity"]).value.median()
@@ -844,6 +858,23 @@ def test_a_theorem_is_judged_by_both_of_its_forms(left, right, printed, word):
     assert verdict.word == word
 
 
+def test_what_is_tested_on_random_layers_says_so():
+    ours, setting = two_sides(1.0, 1.0, 2.0), presets.get("quick")
+    ours.attrs["scale"] = "digits, preset quick"
+    both, alone = (claims.judge(name, ours, setting=setting) for name in ("theorem_4_1", "theorem_4_4"))
+    assert both.scale == "random layers and digits, preset quick" and alone.scale == "random layers"
+    assert "of random layers and at scale quick" in both.reason and "scale" not in alone.reason
+
+
+def test_beta_by_step_length_is_a_geometric_mean_over_seeds():
+    ours = frame(
+        [rows("none", 0.1, 10.0**s, quantity="beta_float64", seed=s, every=1000).assign(eta=0.5) for s in range(3)]
+    )
+    table = claims.by_length(ours[ours.step == 0], "none")
+    assert table.index.tolist() == [0.5] and table.beta_float64.tolist() == pytest.approx([10.0])
+    assert table.beta_smooth.isna().all() and claims.by_length(ours[:0], "none").empty
+
+
 def test_one_broken_case_breaks_a_theorem():
     frame = two_sides(1.0, 1.0, 1.5)
     at = (frame.quantity == "theorem_4_1_right") & (frame.layer == 5)
@@ -894,6 +925,16 @@ def test_the_last_hidden_layer_stands_in_for_one_that_a_network_lacks():
         .query("quantity == 'mean_step' and layer == 13 and norm == 'none' and step <= 1000")
         .value.median()
     )
+
+
+def test_each_quantity_has_a_last_layer_of_its_own():
+    """Layer 13 of the paper meets our layer 12 also where another quantity is known of layer 13."""
+    quantities = {"mean_step": 12, "layer_gradient_norm": 13}
+    ours = frame(
+        [rows("none", 0.1, 1.0, quantity=q, seed=s, layer=n, every=100) for q, n in quantities.items() for s in (0, 1)]
+    )
+    (row,) = claims.distances({"8": (ours, runs.paper("8"))}).to_dict("records")
+    assert row["layer"] == 12 and row["quantity"] == "mean_step"
 
 
 def test_nothing_to_compare_is_an_empty_table():
