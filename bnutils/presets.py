@@ -238,7 +238,7 @@ class Setting:
         names = [each.name for each in fields(self) if each.name not in ("device", "minutes", "linear", "dataset")]
         changed = [name for name in names if getattr(self, name) != getattr(preset, name)]
         images = "" if self.dataset == preset.dataset else f" on {Path(self.dataset).name}"
-        return self.preset + images + (f" with another {', '.join(changed)}" if changed else "")
+        return self.preset + images + (f" with other {', '.join(changed)}" if changed else "")
 
     @property
     def linear_scale(self) -> str:

@@ -530,7 +530,7 @@ def test_a_changed_preset_is_named():
     changed = presets.get("quick", steps=100, lrs=[0.2, 0.3])
     trained = frame(arriving("none", 0.2, 100, 100), arriving("batch", 0.2, 50, 50))
     reason = claims.judge("speed", trained, setting=changed).reason
-    assert reason == "2 seeds at scale quick with another schedule, lrs."
+    assert reason == "2 seeds at scale quick with other schedule, lrs."
     verdict = claims.judge("speed", trained.iloc[:0], setting=changed)
     assert verdict.reason.endswith("none of them with a value.") and not verdict.measured
 

@@ -195,5 +195,5 @@ def test_known_parameters_or_none_pass(cells):
 
 def test_a_scale_names_other_images_and_what_else_was_changed():
     assert presets.get("cifar", dataset="cifar10-jpeg").scale == "cifar on cifar10-jpeg"
-    assert presets.get("cifar", dataset="cifar10-jpeg", steps=10).scale == "cifar on cifar10-jpeg with another schedule"
+    assert presets.get("cifar", dataset="cifar10-jpeg", steps=10).scale == "cifar on cifar10-jpeg with other schedule"
     assert presets.get("quick").scale == "quick"

@@ -71,7 +71,7 @@ def test_parameters_reach_the_map():
     whole = setting.map
     assert (whole.lrs, whole.scales, whole.steps, whole.seeds) == ((0.1, 1), (1, 3), 50, (0, 1))
     assert whole.vgg == replace(presets.PRESETS["quick"].map.vgg, depth="D")
-    assert setting.scale == "quick with another vgg, map"
+    assert setting.scale == "quick with other vgg, map"
 
 
 # ---- the records ---------------------------------------------------------------------------------------------------

@@ -45,9 +45,9 @@ def test_the_linear_layers_have_as_many_units_as_the_words_say():
 
 
 def test_a_verdict_names_what_was_changed():
-    assert QUICK.variants["weight decay 4e-4"].scale == "quick with another recipe"
+    assert QUICK.variants["weight decay 4e-4"].scale == "quick with other recipe"
     decayed = next(each for each in records.needed(QUICK, "sensitivity") if each.setting.recipe.decay)
-    assert str(decayed) == "none 0.1, seed 0, VGG-B of preset quick with another recipe"
+    assert str(decayed) == "none 0.1, seed 0, VGG-B of preset quick with other recipe"
 
 
 # ---- keys and what is shared ---------------------------------------------------------------------------------------
