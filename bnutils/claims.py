@@ -318,8 +318,8 @@ class Claim:
     parts: from a setting (its learning rates and layers) to the parts. compares: what their values are. chapter: the
     page that shows it; experiment: the runs that it is judged by; figure: the paper's, if it has curves. ten_classes:
     the criterion knows the accuracy of guessing among ten. linear: it is about the deep linear network, whose scale is
-    the paper's in every preset that judges. random: "too" if it is tested on random layers beside the networks, "only"
-    if on nothing else. scales: presets whose runs can decide it.
+    the paper's in every preset that judges. tested_on: networks, random layers or both. scales: presets whose runs can
+    decide it.
     """
 
     statement: str
@@ -333,7 +333,7 @@ class Claim:
     figure: str | None = None
     ten_classes: bool = False
     linear: bool = False
-    random: str = ""
+    tested_on: tuple[str, ...] = ("networks",)
     scales: tuple[str, ...] = ("quick", "cifar", "paper")
     unfit: str = "it proves that a page runs and decides nothing"
 
@@ -1158,7 +1158,7 @@ CLAIMS: dict[str, Claim] = {
         "1/sqrt(m)) agree to 1e-9; and the printed inequality is nowhere broken by more than that.",
         refuted_by="both are not so; partly, if the corrected form holds and the printed one does not.",
         parts=_theorem_4_1,
-        random="too",
+        tested_on=("random layers", "networks"),
         compares="Theorem 4.1",
         chapter="07_theorems",
         experiment="theorems",
@@ -1170,7 +1170,7 @@ CLAIMS: dict[str, Claim] = {
         "holds exactly because H is the identity, is nowhere broken by more than that.",
         refuted_by="both are not so; partly, if one is.",
         parts=_theorem_4_2,
-        random="too",
+        tested_on=("random layers", "networks"),
         compares="Theorem 4.2",
         chapter="07_theorems",
         experiment="theorems",
@@ -1182,7 +1182,7 @@ CLAIMS: dict[str, Claim] = {
         "were to 1e-9, in every case.",
         refuted_by="one of them moves by more.",
         parts=_observation_4_3,
-        random="too",
+        tested_on=("random layers", "networks"),
         compares="Observation 4.3",
         chapter="07_theorems",
         experiment="theorems",
@@ -1194,7 +1194,7 @@ CLAIMS: dict[str, Claim] = {
         "gives agree to 1e-9; and the printed inequality is nowhere broken by more than that.",
         refuted_by="both are not so; partly, if the corrected form holds and the printed one does not.",
         parts=_theorem_4_4,
-        random="only",
+        tested_on=("random layers",),
         compares="Theorem 4.4",
         chapter="07_theorems",
         experiment="theorems",
@@ -1207,7 +1207,7 @@ CLAIMS: dict[str, Claim] = {
         "identity and gradient and outputs are not negatively correlated, is nowhere broken by more than that.",
         refuted_by="both are not so; partly, if one is.",
         parts=_theorem_c_1,
-        random="only",
+        tested_on=("random layers",),
         compares="Theorem C.1",
         chapter="07_theorems",
         experiment="theorems",
@@ -1219,7 +1219,7 @@ CLAIMS: dict[str, Claim] = {
         "rests on, that outputs three times as large leave the loss as it was, holds to 1e-9 in every case.",
         refuted_by="both are not so; partly, if one is.",
         parts=_lemma_4_5,
-        random="too",
+        tested_on=("random layers", "networks"),
         compares="Lemma 4.5",
         chapter="07_theorems",
         experiment="theorems",
@@ -1438,12 +1438,13 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
     ValueError for a claim that is not listed.
     """
     claim, rows, cut = find(name), [], None
-    short = setting.preset in claim.scales and not claim.linear and str(setting.dataset).startswith("cifar10")
-    if paper is not None and short and setting.schedule.steps < paper.step.max():
+    fits = setting.preset in claim.scales
+    same_images = not claim.linear and str(setting.dataset).startswith("cifar10")
+    if paper is not None and fits and same_images and setting.schedule.steps < paper.step.max():
         cut = setting.schedule.steps
         paper = paper[paper.step <= cut]
     ten = not claim.ten_classes or frame.attrs.get("classes", 10) == 10
-    judged = setting.preset in claim.scales and not frame.attrs.get("missing") and ten
+    judged = fits and not frame.attrs.get("missing") and ten
     for part in claim.parts(setting):
         values = part.effect(frame)
         low, high = interval(values)
@@ -1467,12 +1468,12 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
     outcomes = frozenset(row["holds"] for row in rows)
     words = {frozenset({True}): "reproduced", frozenset({False}): "not reproduced"}
     word = words.get(outcomes, "partly" if {True, False} <= outcomes else "inconclusive")
-    layers, networks = ["random layers"] * bool(claim.random), claim.random != "only"
-    scale = " and ".join(layers + [frame.attrs.get("scale", "")] * networks)
-    at = [f"at {setting.linear_scale}" if claim.linear else f"at scale {setting.scale}"] * networks
-    where = " and ".join([f"of {each}" for each in layers] + at)
+    at = setting.linear_scale if claim.linear else f"scale {setting.scale}"
+    scales = {"random layers": "random layers", "networks": frame.attrs.get("scale", "")}
+    seeds_of = {"random layers": "of random layers", "networks": f"at {at}"}
+    scale, where = (" and ".join(words[each] for each in claim.tested_on) for words in (scales, seeds_of))
     reason = f"{len(_seeds(frame))} seeds {where}{', none of them with a value' * none}."
-    if setting.preset not in claim.scales:
+    if not fits:
         reason = f"Not judged at scale {setting.preset}: {claim.unfit}."
     elif not ten:
         reason = f"Not judged on {frame.attrs['classes']} classes: the criterion is for ten."

@@ -350,7 +350,7 @@ def _outline(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _few_ticks(ax: Axes) -> None:
-    """Few numbers below a small panel, and short ones where they are small."""
+    """Few numbers below a small panel, each written out."""
     ax.locator_params(axis="x", nbins=3)
     ax.xaxis.set_major_formatter("{x:g}")  # a factor common to all would be printed over the label
 
