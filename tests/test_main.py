@@ -42,7 +42,7 @@ def test_record_measures_nothing_twice(recorded, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["smok"], "unknown preset 'smok': accepted are paper, cifar, quick, smoke"),
+        (["smok"], "unknown preset 'smok': accepted are paper, long, cifar, quick, smoke"),
         (["smoke", "--dataset", "no/where"], "no folder '.*no/where': accepted are .*"),
         (["smoke", "--device", "gpu"], "unknown device 'gpu': accepted are auto, cpu, cuda and cuda:N"),
     ],

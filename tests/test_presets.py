@@ -7,7 +7,7 @@ import papermill
 import pytest
 import torch
 
-from bnutils import models, norms, presets, train
+from bnutils import claims, models, norms, presets, train
 
 PAPER, SMOKE = presets.PRESETS["paper"], presets.PRESETS["smoke"]
 NO_CUDA = f"cuda:{torch.cuda.device_count()}"  # one more than there are
@@ -17,7 +17,7 @@ NO_CUDA = f"cuda:{torch.cuda.device_count()}"  # one more than there are
 
 REFUSED = [
     # the call, what came, what is accepted
-    (lambda: presets.get("tiny"), "preset 'tiny'", "accepted are paper, cifar, quick, smoke"),
+    (lambda: presets.get("tiny"), "preset 'tiny'", "accepted are paper, long, cifar, quick, smoke"),
     (lambda: presets.get("smoke", dataset="mnist"), "dataset 'mnist'", "accepted are digits, cifar10 or the path"),
     (lambda: presets.get("smoke", dataset="no/where"), "no/where'", "accepted are digits, cifar10 or the path"),
     (lambda: presets.get("smoke", depth="C"), "depth 'C'", "accepted are A, B, D, E"),
@@ -95,8 +95,17 @@ def test_paper_is_the_papers_setting():
     assert (noise.n_mu, noise.n_sigma, noise.r_mu, noise.r_sigma) == (0.5, 1.25, 0.1, 0.1)
 
 
+def test_long_trains_the_narrow_network_for_as_long_as_the_paper():
+    long = presets.PRESETS["long"]
+    assert (long.schedule, long.batch, long.lrs) == (PAPER.schedule, PAPER.batch, PAPER.lrs)
+    assert long.dataset == PAPER.dataset and long.arrived == PAPER.arrived
+    assert set(claims.WHOLE) == {
+        name for name, each in presets.PRESETS.items() if each.schedule.steps == PAPER.schedule.steps
+    }
+
+
 def test_every_preset_is_whole():
-    assert list(presets.PRESETS) == ["paper", "cifar", "quick", "smoke"]
+    assert list(presets.PRESETS) == ["paper", "long", "cifar", "quick", "smoke"]
     for name, setting in presets.PRESETS.items():
         assert setting.preset == name and setting == presets.get(name)
         assert name == "smoke" or len(setting.seeds) >= 3  # behind any verdict
