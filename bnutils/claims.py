@@ -877,7 +877,7 @@ CLAIMS: dict[str, Claim] = {
         scales=WHOLE,
         unfit="digits saturate and short runs do not arrive, so final accuracy is judged over the paper's steps only",
         chapter="01_speed",
-        experiment="speed",
+        experiment="landscape",
         figure="1b",
     ),
     "augmented_accuracy": Claim(
@@ -1435,7 +1435,7 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
 
     Inconclusive otherwise, and where the preset is no scale at which the claim is judged or runs are missing.
     `paper`, the paper's own curves, puts the value that the same measure takes on them beside ours: on the paper's
-    images over as many steps as ours have, elsewhere and for what is judged at the paper's scale only over all. Raises
+    images over as many steps as ours have, elsewhere and for what is judged over its steps only over all. Raises
     ValueError for a claim that is not listed.
     """
     claim, rows, cut = find(name), [], None

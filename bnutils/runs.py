@@ -1,7 +1,6 @@
 """Arms x seeds to one tidy frame: the experiments of the book, read from the records or measured."""
 
 import json
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -17,7 +16,7 @@ from bnutils.executor import count, measure
 from bnutils.presets import ETAS, LAYERS, PRESETS, SEVERAL_FRAMES, Arm, Setting
 from bnutils.quantities import LEVEL
 from bnutils.records import asked_for, identity_of, images_for, laboratory_run, needed, tidy, training, varied
-from bnutils.store import COLUMNS, Record, load
+from bnutils.store import COLUMNS, Record, load, save
 
 # A centred mean over this many logged steps takes the noise of a single batch's accuracy (k/128) out: ours, logged at
 # every step, and the paper's, logged at every hundredth.
@@ -246,14 +245,24 @@ def _together(
     return frame
 
 
-# Where the largest record on the paper's images is looked for, largest first; the original's before its JPEG copy's.
+# Where records on the paper's images are looked for, largest first; the original's before its JPEG copy's.
 ON_RECORD = [(preset, images) for preset in ("paper", "long", "cifar") for images in ("cifar10", "cifar10-jpeg")]
+
+
+def _on_record() -> list[Setting]:
+    """The settings of `ON_RECORD` whose images have a known fingerprint."""
+    return [presets.get(preset, dataset=images) for preset, images in ON_RECORD if images in data.KNOWN]
+
+
+def _read(setting: Setting, name: str) -> pd.DataFrame:
+    """What is on record of an experiment: read, never measured."""
+    return _together(setting, name, {each: each.kept() for each in needed(setting, name)})
 
 
 def largest(name: str) -> Setting:
     """The largest scale on CIFAR-10 at which an experiment is on record: at which every run is published or kept on
     this machine; where there is none, the largest with any; where there is none of that either, the first tried."""
-    settings = [presets.get(preset, dataset=images) for preset, images in ON_RECORD if images in data.KNOWN]
+    settings = _on_record()
     there = [[each.exists for each in _of_one_frame(setting, name)] for setting in settings]
     places = range(len(settings))
     return settings[max(places, key=lambda place: (all(there[place]), any(there[place]), -place))]
@@ -265,13 +274,25 @@ def on_record(name: str) -> tuple[Setting, pd.DataFrame]:
     Where there is none the frame is empty. `attrs` are those of `experiment`.
     """
     setting = largest(name)
-    return setting, _together(setting, name, {each: each.kept() for each in needed(setting, name)})
+    return setting, _read(setting, name)
 
 
 def scales(setting: Setting, name: str) -> list[tuple[Setting, pd.DataFrame]]:
-    """An experiment at every scale that there is: the largest record first, if one is complete, and this setting's."""
-    larger, here = on_record(name), (setting, experiment(setting, name))
-    return [here] if larger[1].empty or larger[1].attrs["missing"] else [larger, here]
+    """An experiment at every scale that there is: complete records, the largest first, and at last this setting's.
+
+    Settings that need the same runs are one scale.
+    """
+    found, seen = [], {frozenset(each.key for each in _of_one_frame(setting, name))}
+    for each in _on_record():
+        wanted = _of_one_frame(each, name)
+        keys = frozenset(run.key for run in wanted)
+        if keys in seen or not wanted or not all(run.exists for run in wanted):
+            continue
+        seen.add(keys)
+        frame = _read(each, name)
+        if not frame.attrs["missing"]:  # a damaged one is
+            found.append((each, frame))
+    return [*found, (setting, experiment(setting, name))]
 
 
 def beside_paper(setting: Setting) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
@@ -316,11 +337,12 @@ def record(
 
 def publish(wanted: Iterable[Record]) -> list[Path]:
     """Copy those records that are kept whole on this machine to the published ones; where they are then."""
-    found = [each for each in wanted if load(each.path) is not None]
-    for each in found:
-        each.published.parent.mkdir(exist_ok=True)
-        shutil.copyfile(each.path, each.published)
-    return [each.published for each in found]
+    found = []
+    for each in wanted:
+        if (frame := load(each.path)) is not None:
+            save(frame, each.published)
+            found.append(each.published)
+    return found
 
 
 def published() -> pd.DataFrame:

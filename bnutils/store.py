@@ -32,6 +32,16 @@ COLUMNS = ["arm", "norm", "lr", "dose", "scale", "seed", "step", "layer", "eta",
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 
 
+# Most numbers are float32 inside, with bytes that are zero in a float64: sorted by the place of the byte, records of
+# the book were 0.62 times as large as with the defaults.
+_NUMBERS = ["eta", "bin", "value"]
+ENCODING = {
+    "compression": "zstd",
+    "use_dictionary": [name for name in COLUMNS if name not in _NUMBERS],
+    "column_encoding": dict.fromkeys(_NUMBERS, "BYTE_STREAM_SPLIT"),
+}
+
+
 class Record:
     """What is measured in one go and kept in one file, under a key of all that can change a value.
 
@@ -153,7 +163,7 @@ def save(frame: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
     try:
-        frame.to_parquet(part, index=False)
+        frame.to_parquet(part, index=False, **ENCODING)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -649,7 +649,7 @@ def test_on_its_own_images_the_papers_curve_ends_where_our_runs_do():
 
 
 def test_a_paper_curve_that_was_cut_says_so():
-    """Not where the claim is judged at the paper's scale only: late in training is late in the paper's."""
+    """Not where the claim is judged over the paper's steps only: late in training is late in the paper's."""
     cifar = presets.PRESETS["cifar"]
     for name, setting, head in (
         ("predictiveness", cifar, "the paper's curve, first 1,500 steps"),

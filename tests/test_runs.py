@@ -411,11 +411,27 @@ def test_the_largest_complete_record_is_read_and_nothing_measured(cache, setting
     alone = runs.scales(small, "speed")
     assert len(alone) == 1 and alone[0][1].attrs["missing"] == 0, "an incomplete record decides nothing"
     runs.publish(records.needed(small, "speed"))
-    both = runs.scales(small, "speed")
-    assert [each.preset for each, _ in both] == ["smoke", "smoke"] and both[0][1].attrs["missing"] == 0
+    assert len(runs.scales(small, "speed")) == 1, "the same runs are no other scale"
+    other = presets.get("smoke", dataset="digits", steps=4)
+    both = runs.scales(other, "speed")
+    assert [each.schedule.steps for each, _ in both] == [8, 4] and both[0][1].attrs["missing"] == 0
     assert both[0][1].attrs["scale"] == "digits, preset smoke"
     figures = runs.beside_paper(small)
     assert {"1a", "1b", "3b", "10"} <= set(figures) and "12" not in figures and len(figures["1a"][0])
+
+
+def test_every_complete_record_is_a_scale(cache, setting, tmp_path, monkeypatch):
+    """Not only the largest of them; and of those that share all their runs, as the deep linear network's, only one."""
+    monkeypatch.setattr(store, "RESULTS", tmp_path / "results")
+    settings = [presets.get("smoke", dataset="digits", steps=steps) for steps in (8, 6, 4)]
+    monkeypatch.setattr(runs, "_on_record", lambda: settings[:2])
+    for each in settings[:2]:
+        runs.speed(each)
+        runs.deep_linear(each)
+    assert [each.schedule.steps for each, _ in runs.scales(settings[2], "speed")] == [8, 6, 4]
+    assert [each.schedule.steps for each, _ in runs.scales(settings[2], "linear")] == [4]
+    settings[2] = presets.get("smoke", dataset="digits", linear_steps=10)
+    assert len(runs.scales(settings[2], "linear")) == 2
 
 
 def test_where_nothing_is_on_record_the_frame_is_empty(cache, tmp_path, monkeypatch):
