@@ -134,6 +134,21 @@ def late(frame: pd.DataFrame, quantity: str, norm: str, lr: float) -> pd.Series:
     return typical(frame, quantity, norm, lr, since=0.8)
 
 
+def by_fifth(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
+    """What a shorter probe makes of beta, a row for each fifth of training: for each network the largest beta over the
+    paper's step lengths, that with half its shortest among them, and their ratio; medians over looks, then over seeds.
+    """
+    rows = {}
+    for fifth in range(5):
+        row = rows[f"fifth {fifth + 1}"] = {}
+        for norm, words in NETWORKS.items():
+            names = ("beta_max", "beta_max_short")
+            long, short = (typical(frame, name, norm, lr, since=fifth / 5, share=(fifth + 1) / 5) for name in names)
+            row |= {f"{words}: the paper's lengths": long.median(), f"{words}: with a shorter": short.median()}
+            row[f"{words}: ratio"] = (short / long).median()
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("training")
+
+
 def learning(frame: pd.DataFrame, *, low: float = 0.2, high: float = 0.99) -> pd.DataFrame:
     """The rows of each run at steps where its own smoothed training accuracy lies between `low` and `high`."""
     run = ["arm", "seed", "step"]

@@ -53,6 +53,8 @@ PAPER_FIGURES |= {"5a": 100, "5b": 50, "12": 100, "13": 50}
 # The experiment of ours that each is the counterpart of.
 COUNTERPARTS = {"1a": "speed", "1b": "speed", "2": "noise", "3a": "shift", "3b": "linear", "4": "landscape"}
 COUNTERPARTS |= {"5a": "norms", "5b": "linear_norms", "8": "noise", "10": "linear", "12": "norms", "13": "linear_norms"}
+# The experiments whose distributions are drawn; frames of the others come without densities, which fill memory.
+DRAWN = ("speed", "noise", "norms", "laboratory")
 PAPER_CURVES = Path(__file__).parents[1] / "book" / "paper" / "curves.csv"
 
 
@@ -138,11 +140,10 @@ def shallow_minima(setting: Setting) -> pd.DataFrame:
 def sensitivity(setting: Setting) -> dict[str, pd.DataFrame]:
     """Figs 1, 2 and 4 with other choices where the paper leaves them open: by the words of each variant its own frame.
 
-    Read or measured as in `experiment`, the limit being for all of them. Without densities, which would fill memory. An
-    arm that does not meet what is varied is the setting's own, measured once.
+    Read or measured as in `experiment`, the limit being for all of them. An arm that does not meet what is varied is
+    the setting's own, measured once.
     """
-    frames = _several(setting, "sensitivity", varied(setting))
-    return {words: frame[frame.quantity != "density"] for words, frame in frames.items()}
+    return _several(setting, "sensitivity", varied(setting))
 
 
 def laboratory(setting: Setting) -> dict[tuple, pd.DataFrame]:
@@ -232,6 +233,8 @@ def _together(
     frames = [frame for frame in kept.values() if frame is not None]
     provenance = [frame.attrs["provenance"] for frame in frames]
     missing = len(kept) - len(frames)
+    if name not in DRAWN:
+        frames = [frame[frame.quantity != "density"] for frame in frames]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     frame = frame.reindex(columns=COLUMNS)  # a record may be older than a column
     del frames

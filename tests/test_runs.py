@@ -434,6 +434,12 @@ def test_every_complete_record_is_a_scale(cache, setting, tmp_path, monkeypatch)
     assert len(runs.scales(settings[2], "linear")) == 2
 
 
+def test_densities_come_with_what_draws_them(cache, setting):
+    assert "density" in set(runs.speed(setting).quantity)
+    landscape = runs.landscape(setting)
+    assert "density" not in set(landscape.quantity) and {"mean", "loss_along"} <= set(landscape.quantity)
+
+
 def test_where_nothing_is_on_record_the_frame_is_empty(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "RESULTS", tmp_path)
     _, frame = runs.on_record("speed")
