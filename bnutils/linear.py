@@ -265,7 +265,8 @@ def train(setting: Linear, norm: str, lr: float, chosen: Sequence[int], *, probi
     and no later rows.
     """
     networks = Networks(setting, norm, chosen)
-    parameters, etas = networks.parameters, [eta * lr for eta in setting.etas]
+    parameters = Parameters(*(part.clone() for part in networks.parameters))
+    etas = [eta * lr for eta in setting.etas]
     looks = sorted({*range(0, setting.steps + 1, setting.probe_every), setting.steps})
     log: dict[tuple[str, str | None], Tensor] = {}
 
@@ -288,7 +289,8 @@ def train(setting: Linear, norm: str, lr: float, chosen: Sequence[int], *, probi
                 for name, values in shift._asdict().items():
                     keep(f"shift_{name}", values, "layer")
         if step < setting.steps:
-            parameters = moved(parameters, g, lr)
+            for part, slope in zip(parameters, g, strict=True):
+                part.sub_(slope, alpha=lr)  # in place: `moved` would ask for half a megabyte more at every step
     keys = {None: [np.nan], "eta": etas, "layer": setting.layers}
     frames = []
     for (quantity, key), values in log.items():
