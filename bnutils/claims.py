@@ -19,7 +19,8 @@ from bnutils.quantities import LEVEL, QUANTITIES
 ARRIVED = 0.9  # the accuracy that counts as having learned to classify the training set
 UNTRAINED = 0.2  # twice the accuracy of guessing among ten classes
 TRAINS = 0.5  # the training accuracy over the last fifth of a short run that counts as training at all
-WHOLE = ("long", "paper")  # the presets that train for as many steps as the paper
+# What is about late training is judged where training is as long as the paper's.
+WHOLE = {"scales": ("long", "paper"), "least_steps": 15_000}
 SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
 HOLDS = {True: "yes", False: "no", None: "open"}
 # the theme's class for a box in which a wide table scrolls, also by keyboard
@@ -335,7 +336,7 @@ class Claim:
     page that shows it; experiment: the runs that it is judged by; figure: the paper's, if it has curves. ten_classes:
     the criterion knows the accuracy of guessing among ten. linear: it is about the deep linear network, whose scale is
     the paper's in every preset that judges. tested_on: networks, random layers or both. scales: presets whose runs can
-    decide it.
+    decide it, if they train for as many as least_steps.
     """
 
     statement: str
@@ -351,6 +352,7 @@ class Claim:
     linear: bool = False
     tested_on: tuple[str, ...] = ("networks",)
     scales: tuple[str, ...] = ("quick", "cifar", "long", "paper")
+    least_steps: int = 0
     unfit: str = "it proves that a page runs and decides nothing"
 
     def _repr_html_(self) -> str:
@@ -879,7 +881,7 @@ CLAIMS: dict[str, Claim] = {
         parts=_speed,
         compares="steps until it has learned",
         chapter="01_speed",
-        experiment="speed",
+        experiment="landscape",
         figure="1a",
     ),
     "test_accuracy": Claim(
@@ -889,7 +891,7 @@ CLAIMS: dict[str, Claim] = {
         refuted_by="the interval of the difference lies below one point.",
         parts=_test_accuracy,
         compares="test accuracy",
-        scales=WHOLE,
+        **WHOLE,
         unfit="digits saturate and short runs do not arrive, so final accuracy is judged over the paper's steps only",
         chapter="01_speed",
         experiment="landscape",
@@ -904,6 +906,7 @@ CLAIMS: dict[str, Claim] = {
         parts=_test_accuracy,
         compares="test accuracy",
         scales=("paper",),
+        least_steps=15_000,
         unfit="digits cannot be flipped and short runs do not arrive, so this is judged at the paper's scale only",
         chapter="01_speed",
         experiment="augmented",
@@ -1084,7 +1087,7 @@ CLAIMS: dict[str, Claim] = {
         "parts hold.",
         parts=_saturation,
         compares="late in training",
-        scales=WHOLE,
+        **WHOLE,
         unfit="a short run on a small set has no late training like the paper's",
         chapter="04_landscape",
         experiment="landscape",
@@ -1454,7 +1457,7 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
     ValueError for a claim that is not listed.
     """
     claim, rows, cut = find(name), [], None
-    fits = setting.preset in claim.scales
+    fits = setting.preset in claim.scales and setting.schedule.steps >= claim.least_steps
     same_images = not claim.linear and str(setting.dataset).startswith("cifar10")
     if paper is not None and fits and same_images and setting.schedule.steps < paper.step.max():
         cut = setting.schedule.steps
@@ -1490,7 +1493,7 @@ def judge(name: str, frame: pd.DataFrame, *, setting: Any, paper: pd.DataFrame |
     scale, where = (" and ".join(words[each] for each in claim.tested_on) for words in (scales, seeds_of))
     reason = f"{len(_seeds(frame))} seeds {where}{', none of them with a value' * none}."
     if not fits:
-        reason = f"Not judged at scale {setting.preset}: {claim.unfit}."
+        reason = f"Not judged at scale {setting.scale}: {claim.unfit}."
     elif not ten:
         reason = f"Not judged on {frame.attrs['classes']} classes: the criterion is for ten."
     elif not judged:

@@ -144,7 +144,7 @@ def overlay(paper: pd.DataFrame, quantity: str, *, layer: int | None = None, ax:
     _as_long(ax)
     for (lr, norm), line in _ordered(_rows(paper, quantity, layer)).groupby(["lr", "norm"], observed=True):
         wide = 0.9 + 0.8 * rates.index(lr)
-        words = f"the paper's {label(norm, lr)}" if len(rates) > 1 else f"the paper's {NAMES[norm]}"
+        words = f"the paper's {label(norm, lr)}"
         ax.plot(line.step, line.value, color="black", dashes=DASHES[norm], lw=wide, label=words)
     return ax
 
@@ -200,7 +200,7 @@ def bands(frame: pd.DataFrame, low: str, high: str, *, paper: bool = False, ax: 
     for (lr, norm), arm in _ordered(rows).groupby(["lr", "norm"], observed=True):
         edges = [_mean(arm[arm.quantity == name], name) for name in (low, high)]
         style = {"color": "black", "lw": 0.7} if paper else {"color": COLORS[norm], "lw": 1.0}
-        name = f"the paper's {NAMES[norm]}" if paper else label(norm, lr)
+        name = f"the paper's {label(norm, lr)}" if paper else label(norm, lr)
         for edge, words in zip(edges, (name if paper else None, None), strict=True):
             ax.plot(edge.index, edge, dashes=DASHES[norm], label=words, **style)
         if not paper:

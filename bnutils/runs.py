@@ -51,7 +51,7 @@ BANDS = {
 PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100, "8": 100, "10": 50}
 PAPER_FIGURES |= {"5a": 100, "5b": 50, "12": 100, "13": 50}
 # The experiment of ours that each is the counterpart of.
-COUNTERPARTS = {"1a": "speed", "1b": "speed", "2": "noise", "3a": "shift", "3b": "linear", "4": "landscape"}
+COUNTERPARTS = {"1a": "speed", "1b": "landscape", "2": "noise", "3a": "shift", "3b": "linear", "4": "landscape"}
 COUNTERPARTS |= {"5a": "norms", "5b": "linear_norms", "8": "noise", "10": "linear", "12": "norms", "13": "linear_norms"}
 # The experiments whose distributions are drawn; frames of the others come without densities, which fill memory.
 DRAWN = ("speed", "noise", "norms", "laboratory")
@@ -286,7 +286,7 @@ def scales(setting: Setting, name: str) -> list[tuple[Setting, pd.DataFrame]]:
     Settings that need the same runs are one scale.
     """
     found, seen = [], {frozenset(each.key for each in _of_one_frame(setting, name))}
-    for each in _on_record():
+    for each in reversed(_on_record()):  # of presets that share all their runs it is the smallest's
         wanted = _of_one_frame(each, name)
         keys = frozenset(run.key for run in wanted)
         if keys in seen or not wanted or not all(run.exists for run in wanted):
@@ -295,15 +295,17 @@ def scales(setting: Setting, name: str) -> list[tuple[Setting, pd.DataFrame]]:
         frame = _read(each, name)
         if not frame.attrs["missing"]:  # a damaged one is
             found.append((each, frame))
-    return [*found, (setting, experiment(setting, name))]
+    return [*reversed(found), (setting, experiment(setting, name))]
 
 
 def beside_paper(setting: Setting) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """By figure of the paper, our runs at the scale of its curves, and its curves: those on CIFAR-10 that are on
-    record, and the deep linear network's at its full scale. Noise at the dose of the paper, accuracies smoothed."""
+    record, and the deep linear network's at its full scale. Its curves at our learning rates, noise at the dose of the
+    paper, accuracies smoothed."""
 
-    def curves(figure: str) -> pd.DataFrame:
+    def curves(figure: str, ours: pd.DataFrame) -> pd.DataFrame:
         theirs = paper(figure)
+        theirs = theirs[theirs.lr.isin(ours.lr)]
         return theirs[theirs.quantity != "train_accuracy"] if "smooth_accuracy" in set(theirs.quantity) else theirs
 
     frames = {}
@@ -311,7 +313,7 @@ def beside_paper(setting: Setting) -> dict[str, tuple[pd.DataFrame, pd.DataFrame
         frame = experiment(setting, name) if name.startswith("linear") else on_record(name)[1]
         frames[name] = at_dose(frame, 1)
     return {
-        figure: (frames[name], curves(figure))
+        figure: (frames[name], curves(figure, frames[name]))
         for figure, name in COUNTERPARTS.items()
         if not frames[name].attrs["missing"]
     }

@@ -387,7 +387,16 @@ def test_scales_are_those_that_can_decide():
     """Eight steps decide nothing; digits saturate and short runs do not arrive."""
     assert not [name for name, claim in claims.CLAIMS.items() if "smoke" in claim.scales]
     assert claims.CLAIMS["augmented_accuracy"].scales == ("paper",)
-    assert claims.CLAIMS["test_accuracy"].scales == claims.CLAIMS["saturation"].scales == claims.WHOLE
+    assert claims.CLAIMS["test_accuracy"].scales == claims.CLAIMS["saturation"].scales == ("long", "paper")
+
+
+def test_late_training_is_not_judged_where_training_was_cut_short():
+    make, (satisfying, *_), _ = CRITERIA["test_accuracy"]
+    for steps, judged in ((15_000, True), (14_999, False)):
+        setting = presets.get("long", dataset="cifar10-jpeg", steps=steps)
+        verdict = claims.judge("test_accuracy", make(satisfying), setting=setting)
+        assert verdict.judged == judged == (verdict.word == "reproduced")
+    assert verdict.reason.startswith("Not judged at scale long on cifar10-jpeg with other schedule: ")
 
 
 def test_missing_runs_decide_nothing():

@@ -438,7 +438,7 @@ def test_small_multiples_share_their_y_axis_and_name_it_once():
     figure = plots.multiples(paper, quantity="smooth_accuracy", norms=["l1", "l2"], words=["the paper"], paper=paper)
     for ax, norm in zip(figure.axes, ("l1", "l2"), strict=True):
         names = [line.get_label() for line in ax.lines]
-        assert len(names) == 4 and f"the paper's {plots.NAMES[norm]}" in names
+        assert len(names) == 4 and f"the paper's {plots.NAMES[norm]}, 0.1" in names
 
 
 def test_the_papers_edges_lie_over_ours_in_black():
