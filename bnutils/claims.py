@@ -1088,7 +1088,7 @@ CLAIMS: dict[str, Claim] = {
         parts=_saturation,
         compares="late in training",
         **WHOLE,
-        unfit="a short run on a small set has no late training like the paper's",
+        unfit="a run shorter than the paper's has no late training like the paper's",
         chapter="04_landscape",
         experiment="landscape",
         figure="4",

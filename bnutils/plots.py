@@ -557,11 +557,13 @@ def undivided(frame: pd.DataFrame, *, step: int) -> Figure:
 def several_models(frame: pd.DataFrame) -> Figure:
     """From smallest to largest loss over separately trained models (band), and along the gradient of one (bars).
 
-    The models differ in learning rate; means over seeds. The bars stand where the gradient was followed.
+    The models differ in learning rate; means over seeds. The bars stand where the gradient was followed, over the
+    paper's step lengths.
     """
     figure, axes = panels(["Standard", "BatchNorm"])
     for ax, norm in zip(axes, ("none", "batch"), strict=True):
-        rows = frame[frame.norm == norm].astype({"step": float, "value": float})
+        rows = frame[frame.norm == norm].astype({"step": float, "value": float, "eta": float})
+        rows = rows[~(rows.eta < 0.4 * rows.lr)]  # ours, shorter than any of the paper's
         for quantity, key in (("loss", "lr"), ("loss_along", "eta")):
             by_step = rows[rows.quantity == quantity].groupby(["step", key]).value.mean().groupby("step")
             low, high = by_step.min(), by_step.max()

@@ -281,15 +281,16 @@ def on_record(name: str) -> tuple[Setting, pd.DataFrame]:
 
 
 def scales(setting: Setting, name: str) -> list[tuple[Setting, pd.DataFrame]]:
-    """An experiment at every scale that there is: complete records, the largest first, and at last this setting's.
-
-    Settings that need the same runs are one scale.
+    """An experiment at this setting's scale, which comes last, and before it complete records of no smaller ones, the
+    largest first. Settings that need the same runs are one scale.
     """
+    rank = list(PRESETS).index
     found, seen = [], {frozenset(each.key for each in _of_one_frame(setting, name))}
     for each in reversed(_on_record()):  # of presets that share all their runs it is the smallest's
         wanted = _of_one_frame(each, name)
         keys = frozenset(run.key for run in wanted)
-        if keys in seen or not wanted or not all(run.exists for run in wanted):
+        smaller = rank(each.preset) > rank(setting.preset)
+        if smaller or keys in seen or not wanted or not all(run.exists for run in wanted):
             continue
         seen.add(keys)
         frame = _read(each, name)

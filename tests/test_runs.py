@@ -432,6 +432,8 @@ def test_every_complete_record_is_a_scale(cache, setting, tmp_path, monkeypatch)
     assert [each.schedule.steps for each, _ in runs.scales(settings[2], "linear")] == [4]
     settings[2] = presets.get("smoke", dataset="digits", linear_steps=10)
     assert len(runs.scales(settings[2], "linear")) == 2
+    larger = presets.get("quick", dataset="digits", minutes=0)
+    assert [each.preset for each, _ in runs.scales(larger, "speed")] == ["quick"], "a smaller record comes before none"
 
 
 def test_densities_come_with_what_draws_them(cache, setting):
