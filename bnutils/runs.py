@@ -284,6 +284,7 @@ def scales(setting: Setting, name: str) -> list[tuple[Setting, pd.DataFrame]]:
     """An experiment at this setting's scale, which comes last, and before it complete records of no smaller ones, the
     largest first. Settings that need the same runs are one scale.
     """
+    own = experiment(setting, name)  # first: while workers measure, memory is short
     rank = list(PRESETS).index
     found, seen = [], {frozenset(each.key for each in _of_one_frame(setting, name))}
     for each in reversed(_on_record()):  # of presets that share all their runs it is the smallest's
@@ -296,7 +297,7 @@ def scales(setting: Setting, name: str) -> list[tuple[Setting, pd.DataFrame]]:
         frame = _read(each, name)
         if not frame.attrs["missing"]:  # a damaged one is
             found.append((each, frame))
-    return [*reversed(found), (setting, experiment(setting, name))]
+    return [*reversed(found), (setting, own)]
 
 
 def beside_paper(setting: Setting) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
