@@ -358,7 +358,7 @@ class MapRun(OfImages):
     def key(self) -> str:
         """What tells this record from every other."""
         what = asdict(self.grid) | {"norm": self.norm, "scale": self.scale, "seed": self.seed, "data": self.fingerprint}
-        for name in ("norms", "scales", "seeds"):
+        for name in ("norms", "scales", "seeds", "trains"):
             del what[name]
         return self.key_of(what | self.setting.recipe.key)
 

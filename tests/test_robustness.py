@@ -45,6 +45,7 @@ def closed():
         (lambda: presets.get("smoke", map_steps=0), "steps of the map is 0", "a whole number of at least 1"),
         (lambda: presets.get("smoke", map_steps=2), "early of the map is 2", "a step before the last, 2"),
         (lambda: presets.get("smoke", map_seeds=1), "1 seeds", "two or more"),
+        (lambda: presets.Map(trains=0), "trains of the map is 0", "a share above 0, at most 1"),
         (lambda: presets.Map(seeds=(1, 1)), "seeds of the map (1, 1)", "different ones"),
         (lambda: presets.Map(norms=("none", "nothing")), "norm 'nothing'", "accepted are none, batch"),
     ],
@@ -66,6 +67,12 @@ def test_the_full_map_is_large_enough_and_the_live_one_lies_in_it():
         assert not set(live.seeds) & set(whole.seeds)
 
 
+def test_the_criterion_names_what_counts_as_training():
+    criterion = claims.find("robust_lr").criterion
+    quick, cifar = (presets.PRESETS[name].map.trains for name in ("quick", "cifar"))
+    assert f"{100 * quick:g} % or more" in criterion and f"{100 * cifar:g} % on photographs" in criterion
+
+
 def test_parameters_reach_the_map():
     setting = presets.get("quick", depth="D", map_lrs=[0.1, 1], map_scales=[1, 3], map_steps=50, map_seeds=2)
     whole = setting.map
@@ -81,7 +88,7 @@ def test_a_map_is_measured_once_and_read(cache):
     frame = runs.robustness(SMOKE)
     assert list(frame.columns) == store.COLUMNS and frame.attrs["missing"] == 0
     assert len(list(cache.iterdir())) == 12, "a record for each normalizer, seed and scale"
-    trials = claims.trials(frame)
+    trials = claims.trials(frame, least=0.5)
     assert len(trials) == 3 * 2 * 2 * 2 and trials.accuracy.between(0, 1).all() and trials.diverged.isna().all()
     again = runs.robustness(SMOKE)
     assert "measured now" not in again.attrs["source"]
@@ -96,7 +103,8 @@ def record(setting=SMOKE, *, norm="none", scale=1.0, seed=0):
 
 def test_a_key_holds_what_can_change_a_value_and_nothing_else():
     one = record()
-    more = replace(SMOKE, map=replace(SMOKE.map, scales=(0.5, 1.0, 2.0), seeds=(0, 1, 2), norms=("none",)))
+    same = {"scales": (0.5, 1.0, 2.0), "seeds": (0, 1, 2), "norms": ("none",), "trains": 0.1}
+    more = replace(SMOKE, map=replace(SMOKE.map, **same))
     assert record(more).key == one.key
     others = [record(scale=2.0), record(seed=1), record(norm="batch")]
     changed = [{"lrs": (0.1, 1.0)}, {"steps": 5}, {"batch": 16}, {"early": 1}, {"vgg": models.VGG(width=1 / 32)}]
@@ -144,7 +152,7 @@ def test_a_diverged_training_is_data(cache):
     run = record(setting)
     frame = run.measure()
     assert frame.attrs["provenance"]["status"] == "1 of 2 diverged"
-    trials = claims.trials(frame).set_index("lr")
+    trials = claims.trials(frame, least=0.5).set_index("lr")
     assert np.isnan(trials.accuracy[1e20]) and trials.diverged[1e20] >= 0 and not trials.trains[1e20]
     assert trials.accuracy.notna()[1e-3] and np.isnan(trials.diverged[1e-3])
     assert "\N{MULTIPLICATION SIGN}1" in [t.get_text() for t in plots.maps(trials.reset_index())[0].texts]
@@ -171,7 +179,7 @@ def charted(trains):
 def test_widths_by_hand():
     """A decade between rates, an octave between scales; a hole does not count; the grid's ends are said."""
     frame = charted({(0.1, 0.5), (0.01, 1.0), (1.0, 1.0), (10.0, 1.0)})
-    trials = claims.trials(frame)
+    trials = claims.trials(frame, least=0.5)
     rows = claims.widths(trials, "lr").set_index("scale")
     assert rows.width.to_dict() == pytest.approx({0.5: 1, 1.0: 3, 2.0: 0})
     assert rows.holes.to_dict() == {0.5: 0, 1.0: 1, 2.0: 0} and rows.most.tolist() == pytest.approx([4, 4, 4])
@@ -179,8 +187,8 @@ def test_widths_by_hand():
     assert claims.widths(trials, "scale").set_index("lr").width.to_dict() == pytest.approx(
         {0.01: 1, 0.1: 1, 1.0: 1, 10.0: 1}
     )
-    assert claims.width(frame, "none", "lr", at=1.0).tolist() == pytest.approx([3])
-    assert claims.width(frame, "none", "lr").tolist() == pytest.approx([4 / 3])
+    assert claims.width(frame, "none", "lr", least=0.5, at=1.0).tolist() == pytest.approx([3])
+    assert claims.width(frame, "none", "lr", least=0.5).tolist() == pytest.approx([4 / 3])
     assert claims.definitions(frame, "lr").loc["none"].tolist() == pytest.approx([4 / 3, 4 / 3, 4 / 3])
     words = claims.edges(claims.widths(trials, "lr"), "lr")
     assert words.loc[("none", 0.5)].tolist() == ["0.1", "0.1", pytest.approx(1), 0]
@@ -192,13 +200,13 @@ def test_widths_by_hand():
 
 
 def test_a_frame_without_runs_has_no_edges():
-    edges = claims.edges(claims.widths(claims.trials(EMPTY), "lr"), "lr")
+    edges = claims.edges(claims.widths(claims.trials(EMPTY, least=0.5), "lr"), "lr")
     assert edges.empty and edges.index.names == ["norm", "scale"] and claims.definitions(EMPTY, "lr").empty
 
 
 def test_edges_name_the_seeds_that_train():
     both = pd.concat([charted({(0.1, 1.0), (1.0, 1.0)}), charted(set()).assign(seed=1)])
-    words = claims.edges(claims.widths(claims.trials(both), "lr"), "lr")
+    words = claims.edges(claims.widths(claims.trials(both, least=0.5), "lr"), "lr")
     assert words.loc[("none", 1.0), "lowest"] == "0.1 (1 of 2 seeds)"
 
 
@@ -222,10 +230,10 @@ def words(figure):
 
 
 DRAWINGS = {
-    "maps": lambda f: plots.maps(claims.trials(f))[0].figure,
-    "width_panels": lambda f: plots.width_panels(claims.trials(f), claims.widths)[0].figure,
+    "maps": lambda f: plots.maps(claims.trials(f, least=0.5))[0].figure,
+    "width_panels": lambda f: plots.width_panels(claims.trials(f, least=0.5), claims.widths)[0].figure,
     "layer_panels": lambda f: plots.layer_panels(f, steps=[0, 2], norms=["none", "batch"])[0, 0].figure,
-    "one_scale": lambda f: plots.one_scale(f, claims.trials(f), 1.0),
+    "one_scale": lambda f: plots.one_scale(f, claims.trials(f, least=0.5), 1.0),
 }
 
 
@@ -250,7 +258,7 @@ def test_a_map_is_drawn_and_an_empty_frame_says_so(draw, measured):
 def test_the_outline_goes_around_what_trains():
     """Two cells side by side: a line of six edges, each drawn twice, white under black."""
     frame = charted({(0.1, 1.0), (1.0, 1.0)})
-    (ax, *_) = plots.maps(claims.trials(frame))
+    (ax, *_) = plots.maps(claims.trials(frame, least=0.5))
     assert len(ax.lines) == 2 * 6
     x = np.array([line.get_xdata() for line in ax.lines])
     y = np.array([line.get_ydata() for line in ax.lines])
