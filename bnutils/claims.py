@@ -1254,9 +1254,9 @@ CLAIMS: dict[str, Claim] = {
         statement="With batch normalization, training works over a wider range of learning rates.",
         place="Sec. 3 (named as a known property; Fig. 1 draws two rates; v3 and v5).",
         criterion="the learning rates at which a short run trains (a training accuracy of 50 % or more over its last "
-        f"fifth; {100 * UNTRAINED:.0f} % on photographs in preset cifar, of which so short a run learns less) span more "
-        "than half a decade more with BatchNorm than without: at Glorot's scale of the initial weights, and on average over "
-        "scales.",
+        f"fifth; {100 * UNTRAINED:.0f} % on photographs in preset cifar, of which so short a run learns less) span "
+        "more than half a decade more with BatchNorm than without: at Glorot's scale of the initial weights, and on "
+        "average over scales.",
         refuted_by="the interval of the difference lies below half a decade; partly, if it does in one of the two and "
         "above in the other.",
         parts=_robust_lr,
