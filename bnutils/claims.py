@@ -253,6 +253,26 @@ def width(frame: pd.DataFrame, norm: str, along: str, *, least: float, at: float
     return found.reindex(_seeds(frame)).astype(float)
 
 
+def widths_in_words(frame: pd.DataFrame, grid: Any) -> pd.DataFrame:
+    """Of a map, a column for each normalizer: widths, mean over seeds (and range), and how many trainings diverged.
+
+    `grid` is the `presets.Map` of the frame.
+    """
+    cases = {
+        "decades of learning rate, Glorot's scale": ("lr", 1.0),
+        "decades of learning rate, mean over scales": ("lr", None),
+        f"octaves of scale, learning rate {grid.main:g}": ("scale", grid.main),
+        "octaves of scale, mean over learning rates": ("scale", None),
+    }
+    table, found = trials(frame, least=grid.trains), {}
+    for norm in grid.norms:
+        each = {words: width(frame, norm, along, least=grid.trains, at=at) for words, (along, at) in cases.items()}
+        lost = table[table.norm == norm].diverged
+        found[norm] = {words: f"{of.mean():.2f} ({of.min():.2f} to {of.max():.2f})" for words, of in each.items()}
+        found[norm]["trainings that diverged"] = f"{lost.count()} of {len(lost)}"
+    return pd.DataFrame(found)
+
+
 def depth_factor(frame: pd.DataFrame, quantity: str, norm: str, *, scale: float, step: int = 0) -> pd.Series:
     r"""By seed, :math:`\log_2` of the factor from one layer to the next in a quantity: the slope of a line.
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -86,9 +87,10 @@ def panels(
     return figure, axes[0] if len(rows) == 1 else axes
 
 
-def scale(setting: Any) -> str:
-    """What of a run tells its scale: the images and the network."""
-    return f"{Path(setting.dataset).name}, VGG-{setting.vgg.depth} x {setting.vgg.width:g}"
+def scale(setting: Any, vgg: Any = None) -> str:
+    """What of a run tells its scale: the images and the network, that of the setting unless another is given."""
+    vgg = vgg or setting.vgg
+    return f"{Path(setting.dataset).name}, VGG-{vgg.depth} x {vgg.width:g}"
 
 
 def scales(*settings: Any, height: float = 3.4) -> tuple[Figure, np.ndarray]:
@@ -841,39 +843,51 @@ def theorem_bars(frame: pd.DataFrame, arm: str) -> Figure:
     return figure
 
 
-def maps(trials: pd.DataFrame) -> np.ndarray:
+def maps(*each: pd.DataFrame, words: Sequence[str] = ("",)) -> np.ndarray:
     """Training accuracy over learning rate and scale of the initial weights, a panel for each normalizer; the axes.
 
-    `trials` is that of `claims.trials`. Colour: the mean over seeds, a diverged one counted as 0. Outlined: where more
-    than half of the seeds train. A cross with a number: how many of them diverged.
+    `each` is a table of `claims.trials`, and a row of panels; `words` stand before the normalizers' names. Colour: the
+    mean over seeds, a diverged one counted as 0. Outlined: where more than half of the seeds train. A cross with a
+    number: how many of them diverged.
     """
-    norms = [norm for norm in NAMES if norm in set(trials.norm)] or ["none", "batch"]
-    figure, axes = panels([NAMES[norm] for norm in norms], height=3.1, width=10)
-    lrs, scales = np.sort(trials.lr.unique()), np.sort(trials.scale.unique())
-    for ax, norm in zip(axes, norms, strict=True):
-        by = trials[trials.norm == norm].fillna({"accuracy": 0.0}).groupby(["scale", "lr"])
-        if by.ngroups == 0:
-            _say(ax, EMPTY)
-            continue
-        mean, inside, lost = (
-            each.unstack().reindex(index=scales, columns=lrs).to_numpy(dtype=float)
-            for each in (by.accuracy.mean(), by.trains.mean(), by.diverged.count())
-        )
-        mesh = ax.pcolormesh(mean, cmap="cividis", vmin=0, vmax=1, edgecolors="white", lw=0.5)
-        _outline_cells(ax, inside > 0.5)
-        for (row, column), count in np.ndenumerate(lost):
-            if count > 0:
-                tone = "white" if mean[row, column] < 0.5 else "black"
-                words = f"\N{MULTIPLICATION SIGN}{count:.0f}"
-                ax.text(column + 0.5, row + 0.5, words, color=tone, ha="center", va="center", fontsize="small")
-        ax.set_xticks(np.arange(len(lrs)) + 0.5, [f"{lr:g}" for lr in lrs], fontsize="x-small")
-        ax.set_yticks(np.arange(len(scales)) + 0.5, [f"{scale:g}" for scale in scales])
-        ax.grid(False)
+    norms = [norm for norm in NAMES if any(norm in set(trials.norm) for trials in each)] or ["none", "batch"]
+    titles = [[": ".join(filter(None, (before, NAMES[norm]))) for norm in norms] for before in words]
+    figure, axes = panels(*titles, height=3.1, width=10)
+    drawn = [
+        _map(ax, trials, norm)
+        for line, trials in zip(np.atleast_2d(axes), each, strict=True)
+        for ax, norm in zip(line, norms, strict=True)
+    ]
+    for ax in np.atleast_2d(axes)[:, 0]:
+        ax.set_ylabel("scale of the initial weights")
+    for ax in np.atleast_2d(axes)[-1]:
         ax.set_xlabel("learning rate")
-    axes[0].set_ylabel("scale of the initial weights")
-    if len(trials):
-        figure.colorbar(mesh, ax=list(axes), label=QUANTITIES["end_accuracy"].axis, pad=0.01)
+    if mesh := next(filter(None, drawn), None):
+        figure.colorbar(mesh, ax=axes.ravel().tolist(), label=QUANTITIES["end_accuracy"].axis, pad=0.01)
     return axes
+
+
+def _map(ax: Axes, trials: pd.DataFrame, norm: str) -> QuadMesh | None:
+    lrs, scales = np.sort(trials.lr.unique()), np.sort(trials.scale.unique())
+    by = trials[trials.norm == norm].fillna({"accuracy": 0.0}).groupby(["scale", "lr"])
+    if by.ngroups == 0:
+        _say(ax, EMPTY)
+        return None
+    mean, inside, lost = (
+        each.unstack().reindex(index=scales, columns=lrs).to_numpy(dtype=float)
+        for each in (by.accuracy.mean(), by.trains.mean(), by.diverged.count())
+    )
+    mesh = ax.pcolormesh(mean, cmap="cividis", vmin=0, vmax=1, edgecolors="white", lw=0.5)
+    _outline_cells(ax, inside > 0.5)
+    for (row, column), count in np.ndenumerate(lost):
+        if count > 0:
+            tone = "white" if mean[row, column] < 0.5 else "black"
+            words = f"\N{MULTIPLICATION SIGN}{count:.0f}"
+            ax.text(column + 0.5, row + 0.5, words, color=tone, ha="center", va="center", fontsize="small")
+    ax.set_xticks(np.arange(len(lrs)) + 0.5, [f"{lr:g}" for lr in lrs], fontsize="x-small")
+    ax.set_yticks(np.arange(len(scales)) + 0.5, [f"{scale:g}" for scale in scales])
+    ax.grid(False)
+    return mesh
 
 
 def _outline_cells(ax: Axes, inside: np.ndarray) -> None:
@@ -919,11 +933,15 @@ def widths(rows: pd.DataFrame, along: str, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def width_panels(trials: pd.DataFrame, widths_of: Any) -> np.ndarray:
-    """`widths` along both variables, with a legend; `widths_of` is `claims.widths`."""
-    figure, axes = panels(["along the learning rate", "along the scale"], height=3.0)
-    for ax, along in zip(axes, ("lr", "scale"), strict=True):
-        widths(widths_of(trials, along), along, ax=ax)
+def width_panels(*each: pd.DataFrame, widths_of: Any, words: Sequence[str] = ("",)) -> np.ndarray:
+    """`widths` along both variables, with a legend: a row of panels for each table of `claims.trials`, whose `words`
+    stand before the panels'; `widths_of` is `claims.widths`."""
+    along = {"lr": "along the learning rate", "scale": "along the scale"}
+    titles = [[": ".join(filter(None, (before, each))) for each in along.values()] for before in words]
+    figure, axes = panels(*titles, height=3.0)
+    for line, trials in zip(np.atleast_2d(axes), each, strict=True):
+        for ax, name in zip(line, along, strict=True):
+            widths(widths_of(trials, name), name, ax=ax)
     legend(figure)
     return axes
 

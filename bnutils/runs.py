@@ -532,6 +532,7 @@ def _plan_map(setting: Setting, name: str) -> pd.DataFrame:
             "network": f"VGG-{vgg.depth}, width x {vgg.width:g}, head {vgg.head * vgg.width:g}",
             "steps": f"{grid.steps:,}",
             "batch": f"{grid.batch}",
+            "it trains at an accuracy of": f"{grid.trains:.0%} or more",
             "trainings": f"{count}",
         }
     fixed["here"]["cost of those not kept yet"] = _duration(_cost(missing))

@@ -231,7 +231,7 @@ def words(figure):
 
 DRAWINGS = {
     "maps": lambda f: plots.maps(claims.trials(f, least=0.5))[0].figure,
-    "width_panels": lambda f: plots.width_panels(claims.trials(f, least=0.5), claims.widths)[0].figure,
+    "width_panels": lambda f: plots.width_panels(claims.trials(f, least=0.5), widths_of=claims.widths)[0].figure,
     "layer_panels": lambda f: plots.layer_panels(f, steps=[0, 2], norms=["none", "batch"])[0, 0].figure,
     "one_scale": lambda f: plots.one_scale(f, claims.trials(f, least=0.5), 1.0),
 }
