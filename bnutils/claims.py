@@ -20,6 +20,7 @@ ARRIVED = 0.9  # the accuracy that counts as having learned to classify the trai
 UNTRAINED = 0.2  # twice the accuracy of guessing among ten classes
 # What is about late training is judged where training is as long as the paper's.
 WHOLE = {"scales": ("long", "paper"), "least_steps": 15_000}
+LOSSES = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, np.inf)  # nats: ranges of about half a decade
 SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
 HOLDS = {True: "yes", False: "no", None: "open"}
 # the theme's class for a box in which a wide table scrolls, also by keyboard
@@ -134,19 +135,28 @@ def late(frame: pd.DataFrame, quantity: str, norm: str, lr: float) -> pd.Series:
     return typical(frame, quantity, norm, lr, since=0.8)
 
 
-def by_fifth(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
-    """What a shorter probe makes of beta, a row for each fifth of training: for each network the largest beta over the
-    paper's step lengths, that with half its shortest among them, and their ratio; medians over looks, then over seeds.
+def by_loss(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
+    """What a shorter probe makes of beta, a row for each range of the batch's own loss in nats, the largest first.
+
+    For each network the number of looks of all seeds, and the medians over them of the largest beta over the paper's
+    step lengths, of that with half its shortest among them, and of their ratio. A look at the end of training, where
+    no loss is logged, does not count.
     """
-    rows = {}
-    for fifth in range(5):
-        row = rows[f"fifth {fifth + 1}"] = {}
-        for norm, words in NETWORKS.items():
-            names = ("beta_max", "beta_max_short")
-            long, short = (typical(frame, name, norm, lr, since=fifth / 5, share=(fifth + 1) / 5) for name in names)
-            row |= {f"{words}: the paper's lengths": long.median(), f"{words}: with a shorter": short.median()}
-            row[f"{words}: ratio"] = (short / long).median()
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("training")
+    tables, names = {}, ["beta_max", "beta_max_short", "loss"]
+    for norm, words in NETWORKS.items():
+        rows = _arm(frame, norm, lr)
+        rows = rows[rows.quantity.isin(names)].astype({"value": float})
+        looks = rows.pivot_table("value", ["seed", "step"], "quantity").reindex(columns=names).dropna()
+        ratio = looks.beta_max_short / looks.beta_max
+        by = looks.assign(ratio=ratio).groupby(pd.cut(looks.loss, LOSSES), observed=True)
+        table = by[["beta_max", "beta_max_short", "ratio"]].median()
+        table.columns = ["the paper's lengths", "with a shorter", "ratio"]
+        table.insert(0, "looks", by.size())
+        tables[words] = table
+    table = pd.concat(tables, axis=1).sort_index(ascending=False)
+    table = table.astype({(words, "looks"): "Int64" for words in tables})
+    table.index = pd.Index([f"{each.left:g} to {each.right:g}" for each in table.index], name="loss of the batch")
+    return table
 
 
 def learning(frame: pd.DataFrame, *, low: float = 0.2, high: float = 0.99) -> pd.DataFrame:

@@ -828,22 +828,24 @@ def test_arrivals_and_late_losses_by_hand():
     assert row[:5] == ["l1", 3, 2.0, 1.0, 9.0] and row[5] == pytest.approx(100, rel=0.15)
 
 
-def test_a_shorter_probe_by_fifths():
-    """Beta that stays with a shorter probe at first and doubles with it in the last fifth."""
+def test_a_shorter_probe_by_loss():
+    """Beta that stays with a shorter probe while the batch's loss is high, and doubles with it where that is low."""
     steps = np.arange(0, LENGTH + 1, 10)
     both = frame(
         *(
             [rows(norm, 0.1, scale * 20, quantity="beta_max", seed=seed)]
             + [rows(norm, 0.1, scale * np.where(steps > 800, 40, 20), quantity="beta_max_short", seed=seed)]
+            + [rows(norm, 0.1, np.where(steps > 800, 0.05, 2.0), quantity="loss", seed=seed)]
             for norm, scale in {"none": 1, "batch": 0.5}.items()
             for seed in range(3)
         )
     )
-    table = claims.by_fifth(both, lr=0.1)
-    assert table["Standard: ratio"].tolist() == table["BatchNorm: ratio"].tolist() == [1, 1, 1, 1, 2]
-    assert table.iloc[-1].tolist() == [20, 40, 2, 10, 20, 2] and list(table.index) == [
-        f"fifth {n}" for n in range(1, 6)
-    ]
+    table = claims.by_loss(both, lr=0.1)
+    assert list(table.index) == ["1 to 3", "0.03 to 0.1"]
+    assert table.Standard.values.tolist() == [[3 * 81, 20, 20, 1], [3 * 20, 20, 40, 2]]
+    assert table.BatchNorm.values.tolist() == [[3 * 81, 10, 10, 1], [3 * 20, 10, 20, 2]]
+    alone = claims.by_loss(both[both.quantity != "loss"], lr=0.1)
+    assert alone.empty and list(alone.columns) == list(table.columns)
 
 
 # ---- theorems ------------------------------------------------------------------------------------------------------
