@@ -9,7 +9,7 @@ import pandas as pd
 from bnutils import store
 from bnutils.records import asked_for
 from bnutils.store import COLUMNS, Record
-from bnutils.train import one_thread
+from bnutils.train import one_thread, progress
 
 SAMPLE = 5  # how many records are measured again, unless another number is asked for
 # Of what is measured again, a number may differ by this share of the largest of its quantity in the record.
@@ -34,7 +34,7 @@ def verify(*, sample: int = SAMPLE, dataset: str | None = None) -> int:
     wanted = asked_for(dataset)
     files = sorted(store.RESULTS.glob("*.parquet"))
     sound, here, away, wrong = [], [], {}, 0
-    for path in files:
+    for path in progress(files, unit="record"):
         if reason := _damage(path, wanted):
             print(f"{path.name}: {reason}")
             wrong += 1
