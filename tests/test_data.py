@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 from torchvision.transforms.v2 import functional as transforms
 
-from bnutils import data, presets, records
+from bnutils import data, presets, records, runs
 
 FINGERPRINT = "56dc2b127dd7df54"  # of the digits: changing it orphans every record made from them
 
@@ -485,6 +485,15 @@ def test_cifar10_is_downloaded_once_and_read_in_order(small_cifar, monkeypatch, 
     assert (torch.cat([images.train_x, images.test_x]) - (pixels - mean) / std).abs().max() < 1e-5
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/" + CIFAR10.filename)
     assert same(images, data.load("cifar10"))  # without a server
+    assert data.known("cifar10") == (images.fingerprint, 10)
+    assert [each.preset for each in runs._on_record() if each.dataset == "cifar10"] == ["paper", "long", "cifar"]
+    paper = records.needed(presets.get("paper"), "landscape")
+    assert {each.key for each in paper} <= set(records.asked_for()), "published records of it are verified"
+
+
+def test_cifar10_is_unknown_until_it_is_loaded(cache):
+    assert data.known("cifar10") is None and data.known("digits") == data.KNOWN["digits"]
+    assert all(each.dataset == "cifar10-jpeg" for each in runs._on_record())
 
 
 def test_a_wrong_checksum_is_named(small_cifar, monkeypatch, cache):

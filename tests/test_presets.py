@@ -89,6 +89,9 @@ def test_paper_is_the_papers_setting():
     """App. A.1 and Fig. 1; points of its curves lie 100 steps apart, and 1000 for the test images."""
     assert (PAPER.dataset, PAPER.batch, PAPER.lrs) == ("cifar10", 128, (0.1, 0.5))
     assert PAPER.schedule == train.Schedule(15_000, 100, 100, 1000, 3750)
+    assert PAPER.slow_lr == 0.01 and len(PAPER.seeds_of("shift")) == len(PAPER.seeds_of("norms")) == 3
+    assert all(len(PAPER.seeds_of(name)) == 5 for name in ("speed", "noise", "landscape"))
+    assert presets.get("paper", seeds=4).seeds_of("shift") == presets.get("paper", seeds=4).seeds == (0, 1, 2, 3)
     assert PAPER.vgg.width == 1 and PAPER.vgg.layers >= 14  # layers 2 to 13 are drawn as hidden ones
     assert PAPER.layers("speed") == (3, 11) and PAPER.layers("noise") == (2, 9, 13)
     noise = norms.NoiseConstants().times(1.0)

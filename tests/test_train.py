@@ -177,3 +177,7 @@ def test_network_learns_the_digits():
     losses = list(values(columns, "loss").values())
     assert values(columns, "test_accuracy")[0] < 0.3
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_a_gpu_convolves_in_full_float32():
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
