@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bnutils import data, folklore, norms, probes, seeds, theory
 from bnutils.models import rescaled, smoothed
-from bnutils.presets import BALLS, ETAS, FINE, HALVES, SHARPNESS, SHRINKING
+from bnutils.presets import BALLS, ETAS, FINE, HALVES, SHARPNESS, SHRINKING, TESTED
 from bnutils.quantities import LEVEL
 from bnutils.train import Row, accuracy
 
@@ -165,7 +165,7 @@ class MistakeProbe(RunProbe):
         order = torch.randperm(len(images.train_x), generator=seeds.generator(run.seed, "second batch"))
         drawn = order[: run.setting.batch].to(images.train_x.device)
         self.other = images.train_x[drawn], images.train_y[drawn]
-        self.test = images.test_x[:500], images.test_y[:500]
+        self.test = images.test_x[:TESTED], images.test_y[:TESTED]
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
         lr, at = self.lr, (model, LOSS, x, y)

@@ -13,7 +13,7 @@ from bnutils.linear import Linear
 
 # The layers that each experiment draws: activations in Figs 1c, 2 and 8, gradients in Fig. 3; none in Fig. 4.
 LAYERS = {"speed": (3, 11), "noise": (2, 9, 13), "shift": (5, 10), "landscape": (), "mistakes": (), "minima": ()}
-LAYERS["norms"] = (11,)  # Fig. 6
+LAYERS["norms"] = LAYERS["lp"] = (11,)  # Fig. 6
 LAYERS["augmented"] = LAYERS["sensitivity"] = ()  # two numbers; a table
 # All experiments: those of the VGG, the last with other choices where the paper leaves them open; the deep linear
 # network's own, the choices that it leaves open, and it with other normalizers; the theorems; the map and the smaller
@@ -31,6 +31,8 @@ ETAS = (1 / 4, 1 / 2, 1, 2, 4)
 # between gradients must vanish.
 FINE, SHARPNESS = (1e-6, 1e-4, 1e-2, 0.1, 1.0, 4.0), 10.0
 SHRINKING = (1e-6, 1e-4, 1e-2, 1)
+# Chapter 5 tests a network twice at each landmark, on so many images.
+TESTED = 500
 # Around a minimum: radii of the balls in which sharpness is sought, and whether they are relative to the filters; how
 # many points the surface has on each side, along its first and its second direction.
 BALLS = {"sharpness": (0.05, False), "sharpness_adaptive": (0.5, True)}
@@ -341,7 +343,9 @@ class Setting:
             "minima": self.lrs[:1],
             "augmented": self.lrs[:1] if self.preset == "paper" else (),
         }
-        if experiment == "norms":  # Figs 5a, 6 and 12, and normalizers beyond the paper
+        if experiment == "lp":  # Figs 5a, 6 and 12
+            return [Arm(norm, self.lrs[0]) for norm in ("none", "batch", "l1", "l2", "linf")]
+        if experiment == "norms":  # the same and normalizers beyond the paper
             return [Arm(norm, self.lrs[0]) for norm in norms.NORMS if not norm.startswith("noisy")]
         if experiment in rates:
             return [Arm(norm, lr) for lr in dict.fromkeys(rates[experiment]) for norm in ("none", "batch")]

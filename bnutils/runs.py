@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bnutils import data, presets, store
 from bnutils.executor import count, measure
-from bnutils.presets import ETAS, LAYERS, PRESETS, SEVERAL_FRAMES, Arm, Setting
+from bnutils.presets import BALLS, ETAS, LAYERS, PRESETS, SEVERAL_FRAMES, Arm, Setting
 from bnutils.quantities import LEVEL
 from bnutils.records import asked_for, identity_of, images_for, laboratory_run, needed, tidy, training, varied
 from bnutils.store import COLUMNS, Record, load, save
@@ -52,9 +52,9 @@ PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100,
 PAPER_FIGURES |= {"5a": 100, "5b": 50, "12": 100, "13": 50}
 # The experiment of ours that each is the counterpart of.
 COUNTERPARTS = {"1a": "speed", "1b": "landscape", "2": "noise", "3a": "shift", "3b": "linear", "4": "landscape"}
-COUNTERPARTS |= {"5a": "norms", "5b": "linear_norms", "8": "noise", "10": "linear", "12": "norms", "13": "linear_norms"}
+COUNTERPARTS |= {"5a": "lp", "5b": "linear_norms", "8": "noise", "10": "linear", "12": "lp", "13": "linear_norms"}
 # The experiments whose distributions are drawn; frames of the others come without densities, which fill memory.
-DRAWN = ("speed", "noise", "norms", "laboratory")
+DRAWN = ("speed", "noise", "norms", "lp", "laboratory")
 PAPER_CURVES = Path(__file__).parents[1] / "book" / "paper" / "curves.csv"
 
 
@@ -468,10 +468,13 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
         }
         if name in ("shift", "landscape", "mistakes"):
             del fixed[where]["activations probed every"]
-        if name in ("shift", "landscape", "mistakes", "norms", "sensitivity"):
+        if name in ("shift", "landscape", "mistakes", "norms", "lp", "sensitivity"):
             fixed[where]["gradients probed every"] = f"{each.schedule.gradient_every} steps"
         if name == "minima":
             fixed[where]["compared at a training loss of"] = f"{LEVEL / 2:g} to {LEVEL:g} nats"
+            fixed[where]["radius of the balls"] = ", ".join(
+                f"{radius:g}{' of each filter' * relative}" for radius, relative in BALLS.values()
+            )
         if not each.layers(name):
             del fixed[where]["layers drawn"]
     missing = [run for run in needed(setting, name) if not run.exists]

@@ -30,7 +30,7 @@ class Sides(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What Theorem 4.1 makes of the gradient of a whole layer, and the premise of Theorem 4.2."""
+    """What Theorem 4.1 makes of a whole layer's gradient, and what it takes to read Theorem 4.2 as less curvature."""
 
     scale: Float[Tensor, ""]
     mean: Float[Tensor, ""]

@@ -34,13 +34,22 @@ def folded(words: str, table: pd.DataFrame) -> HTML:
     return HTML(f"<details><summary>{escape(words)}</summary>{rows}</details>")
 
 
-def data(name: str, *frames: pd.DataFrame, quantities: Sequence[str]) -> HTML:
+def data(name: str, *frames: pd.DataFrame, quantities: Sequence[str], of: Sequence[str] | None = None) -> HTML:
     """The line below a figure: where its numbers come from, and the numbers themselves, as CSV under the figure's name.
 
-    The rows of these quantities in all frames; the column `of` tells the frames apart.
+    The rows of these quantities in all frames; the column `of` tells the frames apart, by the images and the preset
+    unless other words are given.
     """
-    parts = [frame[frame.quantity.isin(quantities)].assign(of=frame.attrs.get("scale", "")) for frame in frames]
+    of = of or [frame.attrs.get("scale", "") for frame in frames]
+    parts = [frame[frame.quantity.isin(quantities)].assign(of=words) for frame, words in zip(frames, of, strict=True)]
     rows = pd.concat([part for part in parts if len(part)] or parts[:1]).dropna(axis=1, how="all")
+    return table(name, rows, *frames)
+
+
+def table(name: str, rows: pd.DataFrame | dict[str, pd.DataFrame], *frames: pd.DataFrame) -> HTML:
+    """`data` for numbers that are drawn as they stand in a table, or in several by their words, from these frames."""
+    if isinstance(rows, dict):
+        rows = pd.concat([each.assign(of=words) for words, each in rows.items()])
     csv = b64encode(rows.to_csv(index=False, float_format="%.6g").encode()).decode()
     words = " ".join(dict.fromkeys(frame.attrs.get("source", "") for frame in frames))
     link = f'<a download="{name}.csv" href="data:text/csv;base64,{csv}">{name}.csv</a>'

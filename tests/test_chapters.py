@@ -115,6 +115,15 @@ def figure_metadata(notebook):
     return wrong
 
 
+def downloads(notebook):
+    """Every figure has below it where its numbers are from, and the numbers."""
+    figures = [cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in code(notebook)]
+    calls = [node for node in nodes(notebook, ast.Call) if isinstance(node.func, ast.Attribute)]
+    calls = [node for node in calls if node.func.attr in ("data", "table") and node.args]
+    offered = {node.args[0].value for node in calls if isinstance(node.args[0], ast.Constant)}
+    return [name for name in figures if name and name not in offered]
+
+
 def answers(notebook):
     """What a reader is asked to try has an answer, folded away, to compare with."""
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
@@ -124,6 +133,7 @@ def answers(notebook):
 
 CHECKS = [
     answers,
+    downloads,
     outputs,
     kernel,
     parameters,
@@ -160,6 +170,7 @@ def good_chapter():
         text("## Idea"),
         cell("frame = runs.speed(setting)"),
         cell("plots.loss(frame, unit='1 / step', other='n/a');", metadata={"mystnb": mystnb}),
+        cell("widgets.data('fig-loss', frame, quantities=['loss'])"),
     ]
     cells[1].metadata["tags"] = ["parameters", "hide-input"]
     kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
@@ -196,7 +207,7 @@ MISTAKES = [
     (import_line, put(4, source="import torch")),
     (import_line, put(2, source="from bnutils import claims")),
     (import_line, put(2, source="")),
-    (cells_per_section, lambda notebook: notebook.cells.extend([notebook.cells[4]] * 9)),
+    (cells_per_section, lambda notebook: notebook.cells.extend([notebook.cells[4]] * 8)),
     (lines_per_cell, put(4, source="a\n" * 13)),
     (long_functions, put(4, source="def f():\n" + "    a\n" * 5)),
     (device_names, put(4, source="device = 'CUDA:0'")),
@@ -205,6 +216,8 @@ MISTAKES = [
     (file_paths, put(4, source="read('curves.csv')")),
     (plot_titles, put(4, source="axes.set_title('Faster')")),
     (plot_titles, put(4, source="axes.set(title='Faster')")),
+    (downloads, put(6, source="widgets.note('fig-loss')")),
+    (downloads, put(6, source="widgets.data('fig-accuracy', frame, quantities=['loss'])")),
     (figure_metadata, drop(5, "mystnb")),
     (figure_metadata, drop(5, "mystnb", "image")),
     (figure_metadata, drop(5, "mystnb", "figure", "caption")),

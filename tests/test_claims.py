@@ -336,6 +336,13 @@ CRITERIA |= {
         [1.4],
         [1.6],
     ),
+    "l1_linear": (
+        lambda v: frame(
+            *(ending(norm, 1e-6, *[at] * 3, quantity="squared_error") for norm, at in {"batch": 1, "l1": v}.items())
+        ),
+        [0.9],
+        [1.1],
+    ),
     "lp_linear_landscape": (lambda v: by_each_lp(rough(v, lr=1e-6)), [11], [9]),
 }
 
@@ -353,6 +360,20 @@ def test_minima_at_another_loss_are_not_compared(loss):
     assert claims.judge("flat_minima", minima(1.1, loss=loss), setting=QUICK).word == "inconclusive"
     table = claims.flatness({"deep": minima(1.1, loss=loss)}, claims.FLATNESS, lr=0.1)
     assert list(table.flatter) == ["open", "open"] and list(table.measure) == list(claims.FLATNESS.values())
+
+
+def test_only_networks_in_the_band_are_drawn():
+    """A run that never came to the loss is measured at its end; nothing of it may stand beside the others."""
+    both = minima(4.0, loss=(0.21, 0.15))
+    assert set(claims.met(both).norm) == {"batch"} and len(claims.met(minima(4.0))) == len(minima(4.0))
+    assert claims.met(both[both.norm == "none"]).empty
+
+
+def test_a_rise_is_above_the_network_itself():
+    line = pd.DataFrame({"eta": [-1, 0, 1], "value": [0.5, 0.2, 1.2], "bin": 0.0, "arm": "a", "seed": 0})
+    other = line.assign(bin=0.5, value=9.0)
+    found = claims.rise(pd.concat([line, other]).assign(quantity="loss_around"))
+    assert found.rise.tolist() == pytest.approx([0.3, 0, 1.0])
 
 
 def test_flatness_is_a_ratio_of_pairs():

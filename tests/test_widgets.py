@@ -102,6 +102,14 @@ def test_the_numbers_of_a_figure_come_with_it():
     assert shown.startswith('<p class="measured">1 run &amp; more. The paper&#x27;s. The numbers drawn: <a ')
     (csv,) = re.findall(r'download="fig-loss.csv" href="data:text/csv;base64,([^"]+)">fig-loss.csv<', shown)
     assert b64decode(csv).decode() == "quantity,step,value,of\nloss,1,0.333333,digits\nloss,1,0.333333,paper\n"
+    named = widgets.data("fig-loss", frame, other, quantities=["loss"], of=["deep", "shallow"]).data
+    assert "loss,1,0.333333,deep\nloss,1,0.333333,shallow\n" in offered(named)
+    tables = {"one": frame[["step"]], "two": other[["step"]]}
+    assert offered(widgets.table("fig-loss", tables, frame).data) == "step,of\n1,one\n2,one\n1,two\n2,two\n"
+
+
+def offered(html):
+    return b64decode(re.search(r'base64,([^"]+)', html)[1]).decode()
 
 
 # ---- in a kernel ---------------------------------------------------------------------------------------------------
