@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
@@ -35,13 +35,19 @@ TRIES = 3  # how often the workers may be lost before what is left is given up
 PATIENCE = 10  # seconds in which a scheduler must answer
 
 
-def measure(missing: list[Record], *, workers: int | None = None, scheduler: str | None = None) -> None:
+def measure(
+    missing: list[Record],
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> None:
     """Measure records and keep each as soon as it is there: on `workers` processes here, or on a Dask cluster.
 
     workers: by default as many as `count` says, of one thread each; where it says one, this process itself.
     scheduler: the address of a Dask scheduler (tcp://host:port), whose workers have this version of this package, the
     same images under the same path, and best one thread each (`dask worker --nthreads 1`): more find the same bits, but
-    wait for each other. Needs `distributed`.
+    wait for each other. Needs `distributed`. tell: gets a line for each run that is there, where no bar is drawn.
 
     A record that fails is named and does not lose the others: they are finished and kept, then the first error is
     raised. What a worker that dies was measuring is measured again; in a pool on this machine its fellows end with it.
@@ -70,6 +76,8 @@ def measure(missing: list[Record], *, workers: int | None = None, scheduler: str
                         tqdm.write(f"{record} failed: {error}")
                     left.remove(record)
                     bar.update()
+                    if tell and bar.disable:
+                        tell(f"{len(missing) - len(left)} of {len(missing)}: {record}")
             if not left:
                 break
     if left:

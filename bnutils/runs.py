@@ -3,12 +3,14 @@
 import json
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bnutils import data, presets, store
@@ -337,7 +339,7 @@ def record(
     print(f"{len(missing)} of {len(wanted)} records of preset {setting.preset} are missing{cost}.", flush=True)
     began = time.perf_counter()
     if missing:
-        measure(missing, workers=workers, scheduler=scheduler)
+        measure(missing, workers=workers, scheduler=scheduler, tell=partial(print, flush=True))
     print(f"{len(missing)} measured in {_duration(time.perf_counter() - began)}, {len(wanted)} kept.")
     return wanted
 
@@ -357,7 +359,10 @@ def published() -> pd.DataFrame:
     known = asked_for()
     rows = []
     for path in sorted(store.RESULTS.glob("*.parquet")):
-        provenance = json.loads(pq.read_schema(path).metadata[b"PANDAS_ATTRS"])["provenance"]
+        try:
+            provenance = json.loads(pq.read_schema(path).metadata[b"PANDAS_ATTRS"])["provenance"]
+        except (pa.ArrowInvalid, OSError, KeyError, TypeError):  # below, `verify` says what is wrong with it
+            provenance = {"key": path.stem, "status": "damaged"}
         rows.append({"record": str(known.get(path.stem, "asked for by nothing")), **provenance})
     return pd.DataFrame(rows).set_index("key")
 

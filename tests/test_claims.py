@@ -1030,3 +1030,11 @@ def test_steps_are_counted_to_what_the_setting_says(least, ratio):
     runs_of = [rows(n, 0.1, a, seed=s) for s in range(3) for n, a in zip(("batch", "none"), accuracy, strict=True)]
     (part,) = claims.find("speed").parts(replace(QUICK, arrived=least))
     assert (2 ** part.effect(frame(runs_of))).tolist() == pytest.approx([ratio] * 3)
+
+
+def test_the_readme_lists_every_claim():
+    _, rest = (ROOT / "README.md").read_text().split("|---|---|---|\n", 1)
+    rows = rest.split("<!-- end of verdicts -->")[0].splitlines()
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [
+        claim.statement for claim in claims.CLAIMS.values()
+    ]

@@ -80,11 +80,11 @@ def in_mid_run(client: Client) -> str | None:
 
 def test_the_command_records_on_a_cluster(cluster, cache, monkeypatch, capsys):
     assert main(monkeypatch, "record", "smoke", "--only", "linear", "--scheduler", cluster.address) == 0
-    first, second, last = capsys.readouterr().out.splitlines()
+    first, second, *each, last = capsys.readouterr().out.splitlines()
     assert re.fullmatch(
         r"4 of 4 records of preset smoke are missing: about .* for one worker like this machine\.", first
     )
-    assert second == f"workers at {cluster.address}: 2"
+    assert second == f"workers at {cluster.address}: 2" and len(each) == 4 and each[-1].startswith("4 of 4: ")
     assert re.fullmatch(r"4 measured in .*, 4 kept\.", last)
     wanted = records.needed(presets.get("smoke"), "linear")
     assert {path.name for path in cache.iterdir()} == {record.path.name for record in wanted}

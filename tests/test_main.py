@@ -23,9 +23,11 @@ def test_record_says_what_is_missing_measures_all_of_it_and_keeps_it(recorded):
     cache, said = recorded
     setting = presets.get("smoke")
     keys = {each.key for name in presets.EXPERIMENTS for each in records.needed(setting, name)}
-    first, last = said.splitlines()
+    first, *each, last = said.splitlines()
     missing = rf"{len(keys)} of {len(keys)} records of preset smoke are missing: about \d+ \w+ with \d+ at once .*"
     assert re.fullmatch(missing, first)
+    told = [re.match(r"(\d+) of (\d+): .", line).groups() for line in each]
+    assert told == [(f"{number}", f"{len(keys)}") for number in range(1, len(keys) + 1)], "a line for each, as it comes"
     assert re.fullmatch(rf"{len(keys)} measured in .*, {len(keys)} kept\.", last)
     assert {path.stem for path in (cache / "runs").iterdir()} == keys
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bnutils import data, presets, records, store, train, verify
+from bnutils import data, presets, records, runs, store, train, verify
+
+BOOK = sorted(store.RESULTS.glob("*.parquet"))
 
 
 @pytest.fixture
@@ -40,9 +42,19 @@ def test_the_books_own_records_are_what_they_say(capsys):
     assert last == f"{count} records checked, the beginnings of 3 measured again to within 1%: all is well."
 
 
+def test_the_books_own_records_leave_room():
+    assert sum(path.stat().st_size for path in store.RESULTS.glob("*")) < 20e6
+
+
+def test_a_damaged_record_does_not_hide_the_others(published):
+    good, cut = (Path(shutil.copy(path, published)) for path in BOOK[:2])
+    cut.write_bytes(cut.read_bytes()[:-100])
+    table = runs.published()
+    assert table.status[cut.stem] == "damaged" and table.seconds[good.stem] > 0
+
+
 def test_each_damage_is_named(published, capsys):
-    book = sorted((Path(verify.__file__).parents[1] / "book" / "results").glob("*.parquet"))
-    good, changed, cut, renamed, unknown = (Path(shutil.copy(path, published)) for path in book[:5])
+    good, changed, cut, renamed, unknown = (Path(shutil.copy(path, published)) for path in BOOK[:5])
     frame = store.read(changed)
     forged(frame, changed, digest=False, value=frame.value.where(frame.index != 3, 0.125))
     cut.write_bytes(cut.read_bytes()[:-100])
