@@ -1961,24 +1961,21 @@ def ranks(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
 
 # ---- what the paper leaves open ------------------------------------------------------------------------------------
 
-# The claims that the runs of a variant can decide, and those of them that need the loss around the network.
-AROUND = ("loss_range", "predictiveness", "two_orders", "smoothness")
+# The claims that the runs of a variant can decide.
+SENSITIVE = ("speed", "large_steps", "stability", "noisy_speed", "noisy_stability", "noise_alone")
+SENSITIVE += ("loss_range", "predictiveness", "two_orders", "smoothness")
 CHANGES = ("flips", "opens", "closes")
-SENSITIVE = ("speed", "large_steps", "stability", "noisy_speed", "noisy_stability", "noise_alone", *AROUND)
 
 
 def flips(frames: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataFrame:
     """Whether another choice changes a verdict: a row for each variant, by its words, with the word of every claim.
 
     frames and settings: by the words of each variant, the first being what the others are compared with. A column for
-    each claim of `SENSITIVE`, "" where it is not judged: with weight decay the loss around the network is not that of
-    the trained function. Then the names of the claims with another word than in the first: flips, where both are
+    each claim of `SENSITIVE`. Then the names of the claims with another word than in the first: flips, where both are
     reproduced, partly or not reproduced; opens, where it is inconclusive here; closes, where it is so in the first.
     """
 
     def word(variant: str, name: str) -> str:
-        if name in AROUND and settings[variant].recipe.decay:
-            return ""
         return judge(name, frames[variant], setting=settings[variant]).word
 
     words = {variant: {name: word(variant, name) for name in SENSITIVE} for variant in frames}

@@ -95,7 +95,16 @@ class GradientProbe(RunProbe):
         self.layers = run.setting.layers("shift")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
-        look = probes.along(model, LOSS, x, y, etas=[eta * self.lr for eta in ETAS])
+        yield from self.along(model, LOSS, x, y)
+        for layer, norm in probes.gradient_norms(model, LOSS, x, y).items():
+            yield Row("layer_gradient_norm", norm, layer=layer)
+        for layer, shift in probes.covariate_shift(model, LOSS, x, y, lr=self.lr, layers=self.layers).items():
+            for name, value in shift._asdict().items():
+                yield Row(f"shift_{name}", value, layer=layer)
+
+    def along(self, model: nn.Module, loss_of: probes.Loss, x: Tensor, y: Tensor) -> Iterator[Row]:
+        """The rows of the landscape along the gradient."""
+        look = probes.along(model, loss_of, x, y, etas=[eta * self.lr for eta in ETAS])
         etas = self.lr * torch.tensor(ETAS, dtype=torch.float64, device=x.device)
         here = torch.cat([look.loss[None], look.losses])
         yield Row("loss_along", here, eta=torch.cat([etas.new_zeros(1), etas]))
@@ -103,11 +112,17 @@ class GradientProbe(RunProbe):
         yield Row("gradient_cosine", look.cosines, eta=etas)
         yield Row("beta", look.betas, eta=etas)
         yield Row("gradient_norm", look.gradient_norm)
-        for layer, norm in probes.gradient_norms(model, LOSS, x, y).items():
-            yield Row("layer_gradient_norm", norm, layer=layer)
-        for layer, shift in probes.covariate_shift(model, LOSS, x, y, lr=self.lr, layers=self.layers).items():
-            for name, value in shift._asdict().items():
-                yield Row(f"shift_{name}", value, layer=layer)
+
+
+class PenalisedProbe(GradientProbe):
+    """The landscape of a network that is trained with a penalty: along the gradient of all that it is trained on."""
+
+    passes = 6
+    measures = ("loss_along", "gradient_distance", "gradient_cosine", "beta", "gradient_norm")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
+        whole = probes.Penalised(model, self.run.setting.recipe.decay)
+        yield from self.along(whole, probes.Penalised.loss, x, y)
 
 
 class StepLengthProbe(RunProbe):

@@ -36,6 +36,31 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
+class Penalised(nn.Module):
+    r"""A network together with the penalty that is part of its training loss; what `Penalised.loss` takes.
+
+    .. math:: L(w) = \frac{1}{m} \sum_b \mathrm{ce}(f_w(x_b), y_b) + \frac{1}{2} \mathrm{decay} \sum w^2
+
+    The sum is over the weights of linear maps (parameters of two dimensions or more), as in `train.train`. Its
+    parameters, buffers and mode are the network's own.
+    """
+
+    def __init__(self, network: nn.Module, decay: float):
+        super().__init__()
+        self.network, self.decay = network, decay
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Float[Tensor, ""]]:
+        """Logits and penalty."""
+        weights = (each for each in self.network.parameters() if each.dim() > 1)
+        return self.network(x), self.decay / 2 * sum(weight.square().sum() for weight in weights)
+
+    @staticmethod
+    def loss(output: tuple[Tensor, Float[Tensor, ""]], y: Tensor) -> Float[Tensor, ""]:
+        """Mean cross-entropy plus penalty, in nats."""
+        logits, penalty = output
+        return nn.functional.cross_entropy(logits, y) + penalty
+
+
 @torch.no_grad()
 def loss(model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor) -> Float[Tensor, ""]:
     """The loss :math:`L(w)` on the batch (x, y), in train mode, with one draw of the noise: what is trained.

@@ -22,6 +22,7 @@ from bnutils.instruments import (
     GradientProbe,
     MapProbe,
     MovementProbe,
+    PenalisedProbe,
     RescaledMinimaProbe,
     RunProbe,
     both_sides,
@@ -69,7 +70,7 @@ class Run(OfImages):
     def carries(self) -> tuple[str, ...]:
         """The experiments whose gradients this arm is measured for, beside the activations that every run carries."""
         if self.setting.recipe.decay:
-            return ()  # a probe knows the cross-entropy alone: its landscape would not be that of the trained function
+            return ()  # most probes know the cross-entropy alone: theirs is not the landscape that is trained on
         return tuple(name for name in CARRIED if self.arm in self.setting.arms(name))
 
     @property
@@ -145,6 +146,8 @@ class VariantRun(Run):
     @property
     def kinds(self) -> list[type[RunProbe]]:
         """The probes that it carries."""
+        if self.setting.recipe.decay:
+            return [MovementProbe, *[PenalisedProbe] * (self.arm in self.setting.arms("landscape"))]
         return [MovementProbe, *(kind for kind in super().kinds if kind is GradientProbe)]
 
 

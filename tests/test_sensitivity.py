@@ -1,10 +1,13 @@
 """What the paper leaves open, as arms of their own: which variants there are, what they share, what a change means."""
 
+import copy
+import math
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from bnutils import claims, data, instruments, presets, quantities, records, runs, store
 from bnutils.presets import Arm, Recipe
@@ -55,7 +58,7 @@ def test_a_verdict_names_what_was_changed():
 
 def test_augmented_runs_are_the_papers_alone_and_others_than_its_own():
     setting = presets.get("paper", dataset="cifar10-jpeg")
-    wanted, own = records.needed(setting, "augmented"), records.needed(setting, "landscape")
+    wanted, own = records.needed(setting, "augmented"), records.needed(setting, "theorems")[:-1]
     assert [(each.arm, each.seed) for each in wanted] == [(each.arm, each.seed) for each in own]
     assert not {each.key for each in wanted} & {each.key for each in own}
     assert not records.needed(QUICK, "augmented")
@@ -157,7 +160,7 @@ def test_what_a_normalizer_meets_changes_its_training(norm, change):
 
 
 def test_a_penalised_loss_has_no_landscape():
-    """The probes measure the cross-entropy alone. Without a penalty the landscape is measured at the first rate."""
+    """At the first rate the landscape, with a penalty that of the penalised loss; other probes know no penalty."""
     kinds = {each.arm.name: each.kinds for each in records.varied(QUICK)["VGG-D"]}
     movement, gradient = instruments.MovementProbe, instruments.GradientProbe
     assert kinds == {
@@ -165,7 +168,11 @@ def test_a_penalised_loss_has_no_landscape():
         "batch 0.1": [movement, gradient],
         **{name: [movement] for name in ("none 0.5", "batch 0.5", "noisy 0.1", "noisy_none 0.1")},
     }
-    assert {kind for each in records.varied(QUICK)["weight decay 4e-4"] for kind in each.kinds} == {movement}
+    decayed = {each.arm.name: each.kinds for each in records.varied(QUICK)["weight decay 4e-4"]}
+    assert decayed == {
+        name: [instruments.PenalisedProbe if kind is gradient else kind for kind in each]
+        for name, each in kinds.items()
+    }
     assert run(Arm("batch", 0.1), decay=1e-4).kinds == [instruments.ActivationProbe]
 
 
@@ -186,7 +193,7 @@ def test_every_variant_has_a_frame_and_no_run_is_measured_twice(cache):
     for words, frame in frames.items():
         assert frame.attrs["missing"] == 0 and "26 measured now" in frame.attrs["source"]
         assert set(frame.quantity) <= set(quantities.QUANTITIES) and "density" not in set(frame.quantity)
-        assert ("gradient_distance" in set(frame.quantity)) == (words != "weight decay 4e-4")
+        assert "gradient_distance" in set(frame.quantity), words
     first, last = (
         frames[words].query("norm != 'noisy'").sort_values([name for name in store.COLUMNS if name != "value"])
         for words in ("as it is", "noise before gamma and beta")
@@ -219,6 +226,38 @@ def test_the_logged_loss_begins_higher_by_the_penalty(cache):
     network = records.build(SMOKE, arm, 0, images)
     squares = sum(layer.linear.weight.square().sum().item() for layer in network)
     assert decayed - plain == pytest.approx(5e-4 / 2 * squares, rel=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_landscape_of_a_penalised_network_by_brute_force(norm):
+    """Loss and gradient of the penalised loss at each step along its own gradient, by moving the weights in float64."""
+    images, decay = data.load("digits"), 0.05
+    probe = instruments.PenalisedProbe(run(Arm(norm, 0.1), kind=records.VariantRun, decay=decay), images)
+    network = records.build(SMOKE, Arm(norm, 0.1), 0, images).double()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    x, y = images.train_x[:8].double(), images.train_y[:8]
+    found = {row.quantity: row.value for row in probe(network, x, y)}
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+    def at(eta, direction):
+        moved = copy.deepcopy(network).train()
+        for parameter, step in zip(moved.parameters(), direction, strict=True):
+            parameter.data -= eta * step
+        loss = torch.nn.functional.cross_entropy(moved(x), y)
+        for layer in moved:
+            loss = loss + decay / 2 * (layer.linear.weight**2).sum()
+        return loss.item(), torch.autograd.grad(loss, list(moved.parameters()))
+
+    zero = [torch.zeros_like(each) for each in network.parameters()]
+    loss, g = at(0.0, zero)
+    there = [at(0.1 * eta, g) for eta in presets.ETAS]
+    distances = [math.sqrt(sum((a - b).square().sum().item() for a, b in zip(h, g, strict=True))) for _, h in there]
+    length = math.sqrt(sum(each.square().sum().item() for each in g))
+    assert found["loss_along"].tolist() == pytest.approx([loss, *(each for each, _ in there)], rel=1e-12)
+    assert found["gradient_distance"].tolist() == pytest.approx(distances, rel=1e-9)
+    assert found["gradient_norm"].item() == pytest.approx(length, rel=1e-12)
+    betas = [distance / (0.1 * eta * length) for distance, eta in zip(distances, presets.ETAS, strict=True)]
+    assert found["beta"].tolist() == pytest.approx(betas, rel=1e-9)
 
 
 def test_too_costly_a_setting_says_so_once(cache, capsys):
@@ -307,8 +346,7 @@ def test_a_flip_is_between_verdicts_that_decide():
     assert list(table.speed) == ["reproduced", "not reproduced", "inconclusive", "reproduced"]
     assert list(table.noise_alone) == ["reproduced", "not reproduced", "reproduced", "reproduced"]
     assert list(table.flips) == ["", "speed, noise_alone", "", ""] and list(table.opens) == ["", "", "speed", ""]
-    around = list(claims.AROUND)
-    assert set(table.loc["weight decay 4e-4", around]) == {""} and set(table.loc["VGG-D", around]) == {"inconclusive"}
+    assert set(table.smoothness) == set(table.loss_range) == {"inconclusive"}, "without a look at the landscape"
     other = claims.flips({words: frames[words] for words in ("VGG-A", "as it is")}, settings)
     assert list(other.closes) == ["", "speed"] and list(other.opens) == list(other.flips) == ["", ""]
 
