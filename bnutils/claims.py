@@ -308,6 +308,12 @@ def met(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[pd.MultiIndex.from_frame(frame[run]).isin(pd.MultiIndex.from_frame(loss[run]))]
 
 
+def first_seed(frame: pd.DataFrame, quantity: str, norm: str) -> float:
+    """A quantity of one normalizer's first seed, NaN where it has none."""
+    rows = frame[(frame.quantity == quantity) & (frame.norm == norm) & (frame.seed == frame.seed.min())]
+    return float(rows.value.astype(float).mean())
+
+
 def rise(frame: pd.DataFrame) -> pd.DataFrame:
     """The loss along the first direction around each network, with `rise`: how far it is above that of the network."""
     line = frame[(frame.quantity == "loss_around") & (frame.bin.astype(float).abs() < 1e-9)]

@@ -42,8 +42,8 @@ def data(name: str, *frames: pd.DataFrame, quantities: Sequence[str], of: Sequen
     """
     of = of or [frame.attrs.get("scale", "") for frame in frames]
     parts = [frame[frame.quantity.isin(quantities)].assign(of=words) for frame, words in zip(frames, of, strict=True)]
-    rows = pd.concat([part for part in parts if len(part)] or parts[:1]).dropna(axis=1, how="all")
-    return table(name, rows, *frames)
+    rows = pd.concat([part for part in parts if len(part)] or parts[:1])
+    return table(name, rows.dropna(axis=1, how="all") if len(rows) else rows, *frames)
 
 
 def table(name: str, rows: pd.DataFrame | dict[str, pd.DataFrame], *frames: pd.DataFrame) -> HTML:
