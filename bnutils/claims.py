@@ -1981,10 +1981,10 @@ def flips(frames: dict[str, pd.DataFrame], settings: dict[str, Any]) -> pd.DataF
     reproduced, partly or not reproduced; opens, where it is inconclusive here; closes, where it is so in the first.
     """
 
-    def word(variant: str, name: str) -> str:
-        return judge(name, frames[variant], setting=settings[variant]).word
-
-    words = {variant: {name: word(variant, name) for name in SENSITIVE} for variant in frames}
+    words = {
+        variant: {name: judge(name, frame, setting=settings[variant]).word for name in SENSITIVE}
+        for variant, frame in frames.items()
+    }
     table = pd.DataFrame.from_dict(words, orient="index", columns=SENSITIVE).rename_axis("variant")
     changes = {
         variant: {name: _change(table[name].iloc[0], word) for name, word in row.items()}

@@ -147,7 +147,7 @@ class VariantRun(Run):
     def kinds(self) -> list[type[RunProbe]]:
         """The probes that it carries."""
         if self.setting.recipe.decay:
-            return [MovementProbe, *[PenalisedProbe] * (self.arm in self.setting.arms("landscape"))]
+            return [MovementProbe, PenalisedProbe] if self.arm in self.setting.arms("landscape") else [MovementProbe]
         return [MovementProbe, *(kind for kind in super().kinds if kind is GradientProbe)]
 
 
