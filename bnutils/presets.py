@@ -14,7 +14,7 @@ from bnutils.linear import Linear
 # The layers that each experiment draws: activations in Figs 1c, 2 and 8, gradients in Fig. 3; none in Fig. 4.
 LAYERS = {"speed": (3, 11), "noise": (2, 9, 13), "shift": (5, 10), "landscape": (), "mistakes": (), "minima": ()}
 LAYERS["norms"] = LAYERS["lp"] = (11,)  # Fig. 6
-LAYERS["augmented"] = LAYERS["sensitivity"] = ()  # two numbers; a table
+LAYERS["augmented"] = LAYERS["sensitivity"] = LAYERS["by_heart"] = ()  # two numbers; a table; as Fig. 4
 # All experiments: those of the VGG, the last with other choices where the paper leaves them open; the deep linear
 # network's own, the choices that it leaves open, and it with other normalizers; the theorems; the map and the smaller
 # one that a page measures; the minima of a shallow network; what can be chosen in the laboratory.
@@ -208,7 +208,8 @@ class Setting:
     one, the last the large one. slow_lr: the second rate of Fig. 3. linear: the deep linear network, at the paper's
     full scale in all presets that conclude anything. map: chapter 8's. minutes: what a page may spend on measuring
     before it says what is missing instead. arrived: the training accuracy that counts as having learned, to which steps
-    are counted. recipe: what else the paper leaves open. laboratory: chapter 11's.
+    are counted. recipe: what else the paper leaves open. laboratory: chapter 11's. first: train on so many of the
+    training images, the first, or on all.
     """
 
     preset: str
@@ -228,6 +229,7 @@ class Setting:
     arrived: float = 0.9
     recipe: Recipe = field(default_factory=Recipe)
     laboratory: Laboratory = field(default_factory=Laboratory)
+    first: int | None = None
 
     def __post_init__(self):
         data.device(self.device)
@@ -283,6 +285,12 @@ class Setting:
         """The same on images that are cropped and flipped at random."""
         return replace(self, recipe=replace(self.recipe, augment=True))
 
+    @property
+    def by_heart(self) -> "Setting":
+        """The same on so few training images that its network learns them by heart: `BY_HEART`."""
+        first, schedule = BY_HEART[self.preset]
+        return replace(self, first=first, schedule=schedule)
+
     def chosen(self, norm: str, dose: int, lr: float, init: str, depth: str) -> tuple["Setting", Arm]:
         """The setting and the arm of one combination of the laboratory's choices."""
         schedule = replace(self.schedule, steps=self.laboratory.steps)
@@ -331,7 +339,8 @@ class Setting:
 
         speed: Fig. 1. noise: Figs 2 and 8, and the dose-response. shift: Fig. 3a. landscape: Figs 4 and 11. mistakes:
         chapter 5, on the arms of Fig. 1. minima: chapter 9, on those of the landscape. augmented: the same, where
-        final accuracy means something. sensitivity: those of Fig. 1 and the noisy ones at the paper's dose.
+        final accuracy means something. by_heart: the same, where there is a set to learn. sensitivity: those of Fig. 1
+        and the noisy ones at the paper's dose.
         """
         if experiment not in LAYERS:
             raise ValueError(f"unknown experiment {experiment!r}: accepted are {', '.join(LAYERS)}")
@@ -342,6 +351,7 @@ class Setting:
             "landscape": self.lrs[:1],
             "minima": self.lrs[:1],
             "augmented": self.lrs[:1] if self.preset == "paper" else (),
+            "by_heart": self.lrs[:1] if self.preset in BY_HEART else (),
         }
         if experiment == "lp":  # Figs 5a, 6 and 12
             return [Arm(norm, self.lrs[0]) for norm in ("none", "batch", "l1", "l2", "linf")]
@@ -359,6 +369,16 @@ class Setting:
 # Which variants a preset tries, where it does not try them all: in smoke one whose arms are the preset's own but for
 # one, and one without a landscape; in cifar and long, which take hours as they are, none.
 VARIED = {"smoke": ("noise before gamma and beta", "weight decay 4e-4"), "cifar": (), "long": ()}
+
+# How many training images are learned by heart, and for how long: a fifth for the network of cifar, which all of them
+# are too many for. Short trials with 2,500, 5,000 and 10,000 images and a seed that the records have not chose both.
+BY_HEART = {
+    "cifar": (
+        10_000,
+        train.Schedule(steps=6000, probe_every=100, gradient_every=25, test_every=1000, landmark_every=3000),
+    ),
+    "smoke": (64, train.Schedule(steps=8, probe_every=2, gradient_every=2, test_every=4, landmark_every=4)),
+}
 
 # Chapter 8 trains hundreds of networks, each briefly: the shallowest VGG, for the plain one to be able to train in that
 # time at its best learning rate and Glorot's scale; a few trials chose depth, batch and steps. On photographs the plain

@@ -110,6 +110,7 @@ class Run(OfImages):
             "arrived",
             "recipe",
             "laboratory",
+            *(() if self.setting.first else ("first",)),  # records are older than it
         ):
             del what[name]
         what |= self.setting.recipe.key
@@ -149,6 +150,15 @@ class VariantRun(Run):
         if self.setting.recipe.decay:
             return [MovementProbe, PenalisedProbe] if self.arm in self.setting.arms("landscape") else [MovementProbe]
         return [MovementProbe, *(kind for kind in super().kinds if kind is GradientProbe)]
+
+
+class ByHeartRun(VariantRun):
+    """A run on so few images that it learns them by heart: what is along its gradients is measured."""
+
+    @property
+    def kinds(self) -> list[type[RunProbe]]:
+        """The probes that it carries."""
+        return [GradientProbe]
 
 
 class AugmentedRun(Run):
@@ -469,14 +479,18 @@ def images_of(dataset: str, device: str) -> data.Images:
 
 
 def images_for(record: OfImages) -> data.Images:
-    """The images of a record. Raises ValueError where those on this machine are others, and what `data.load` raises."""
+    """The images of a record, of those for training the ones that it trains on.
+
+    Raises ValueError where those on this machine are others, and what `data.load` raises.
+    """
     images = images_of(record.setting.dataset, record.setting.device)
     if images.fingerprint != record.fingerprint:
         raise ValueError(
             f"{record.setting.dataset} has the fingerprint {images.fingerprint} here; the record is of "
             f"{record.fingerprint}: give every machine the same images"
         )
-    return images
+    first = record.setting.first
+    return replace(images, train_x=images.train_x[:first], train_y=images.train_y[:first])
 
 
 def identity_of(setting: Setting) -> tuple[str, int]:
@@ -511,6 +525,9 @@ def needed(setting: Setting, name: str) -> list[Record]:
     if name == "augmented":
         arms, augmented = setting.arms(name), setting.augmented
         return [AugmentedRun(augmented, arm, seed, fingerprint) for seed in setting.seeds_of(name) for arm in arms]
+    if name == "by_heart":
+        arms = setting.arms(name)
+        return [ByHeartRun(setting.by_heart, arm, seed, fingerprint) for seed in setting.seeds_of(name) for arm in arms]
     if name in ("robustness", "robustness_live"):
         grid = setting.map if name == "robustness" else setting.map.live
         each = product(grid.norms, grid.seeds, grid.scales)

@@ -276,6 +276,13 @@ CRITERIA = {
         [1.04, 0.96],
         [1.15, 0.85],
     ),
+    "by_heart": (
+        lambda v: frame(
+            steady(0.1, beta_max=(20 * v,) * 2, beta_max_short=(40 * v * v,) * 2, smooth_accuracy=(0.91, 0.98))
+        ),
+        [1.04, 0.96],
+        [1.15, 0.85],
+    ),
     "edge_of_stability": (lambda v: frame(steady(1e-6, eta=1e-6, beta=(v * 1e6,) * 2)), [1.9, 2.1], [1.7, 2.3]),
     "noise_alone": (lambda v: frame(ending("noisy_none", 0.1, *[v] * 3)), [0.19], [0.21]),
     "robust_lr": (lambda v: frame(charted("none", 1, 5), charted("batch", 1 + v, 5)), [2, 6], [0]),
@@ -353,6 +360,23 @@ def test_the_criterion_decides(name):
     setting = presets.PRESETS[claims.CLAIMS[name].scales[0]]
     for word, values in (("reproduced", satisfying), ("not reproduced", refuting)):
         assert [claims.judge(name, make(value), setting=setting).word for value in values] == [word] * len(values)
+
+
+def test_learning_by_heart_is_a_phase_of_each_run_by_itself():
+    """Beta counts where a run's own accuracy lies between 90 and 99 %; a run that is never there has no value."""
+    accuracy = np.linspace(0, 1, LENGTH // 10 + 1)
+    there = (accuracy >= 0.9) & (accuracy <= 0.99)
+    values = {
+        "smooth_accuracy": accuracy,
+        "beta_max": np.where(there, 20, 999),
+        "beta_max_short": np.where(there, 40, 999),
+    }
+    runs_of_both = product(values.items(), ("none", "batch"), range(3))
+    both = frame([rows(norm, 0.1, each, quantity=name, seed=seed) for (name, each), norm, seed in runs_of_both])
+    cifar = presets.PRESETS["cifar"]
+    assert claims.judge("by_heart", both, setting=cifar).word == "reproduced"
+    both.loc[(both.quantity == "smooth_accuracy") & (both.seed == 2), "value"] = 0.5
+    assert claims.judge("by_heart", both, setting=cifar).word == "inconclusive"
 
 
 @pytest.mark.parametrize("loss", [(0.21, 0.15), (0.15, 0.09)])

@@ -75,6 +75,20 @@ def test_an_augmented_run_is_trained_on_crops():
     assert (ours != theirs).all()
 
 
+def test_runs_by_heart_see_the_first_images_alone():
+    wanted = records.needed(SMOKE, "by_heart")
+    assert [(each.arm.norm, each.seed) for each in wanted] == [("none", 0), ("batch", 0), ("none", 1), ("batch", 1)]
+    assert not records.needed(QUICK, "by_heart") and not {each.key for each in wanted} & {
+        each.key for each in records.needed(SMOKE, "theorems")
+    }
+    images, first = data.load("digits"), SMOKE.by_heart.first
+    seen = records.images_for(wanted[0])
+    assert torch.equal(seen.train_x, images.train_x[:first]) and torch.equal(seen.test_x, images.test_x)
+    assert len(seen.train_y) == first < len(images.train_y)
+    found = wanted[0].measure()
+    assert set(instruments.GradientProbe.measures) | {"loss", "test_accuracy"} <= set(found.quantity)
+
+
 def test_every_published_record_is_still_asked_for():
     wanted = records.asked_for()
     assert {path.stem for path in store.RESULTS.glob("*.parquet")} <= set(wanted)
