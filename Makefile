@@ -17,7 +17,7 @@ help:
 	@echo "make links      look up every address that the book links to"
 	@echo "make paper      measure and record the paper's own setting (a GPU, hours); the paper's Figs 1, 2 and 4 first"
 	@echo "                on other images: make paper DATASET=/path/to/images"
-	@echo "make bench      what steps and probes cost, as ratios, kept in benchmarks/"
+	@echo "make bench      what training and probes cost, as ratios, kept in benchmarks/"
 	@echo "make readme     write the last build's figure and verdicts into README.md"
 	@echo "make lock       pin in requirements.lock what requirements.txt brings with it"
 	@echo "make clean      remove _build; measured runs stay"
@@ -50,6 +50,7 @@ bench: $(VENV)
 	.venv/bin/python benchmarks/steps.py
 	.venv/bin/python benchmarks/probes.py
 	.venv/bin/python benchmarks/linear.py
+	.venv/bin/python benchmarks/training.py
 
 readme: $(VENV)
 	.venv/bin/python book/readme.py

@@ -90,8 +90,12 @@ def keep(script: str, times: dict[str, dict[str, float]], what: str) -> None:
         for name, time in each.items():
             rows.append((question, name, f"{time:.2f}", f"{time / each[baseline]:.2f} x {baseline}"))
     table = pd.DataFrame(rows, columns=["question", "candidate", "ms", "ratio to the baseline"])
-    when = datetime.now(UTC).date().isoformat()
-    where = f"{when}, {platform.machine()} CPU, one thread, torch {torch.__version__}"
+    write(script, table, what, device=f"{platform.machine()} CPU, one thread")
+
+
+def write(script: str, table: pd.DataFrame, what: str, *, device: str) -> None:
+    """Print a table and keep it by its script, with when and on what it was measured."""
+    where = f"{datetime.now(UTC).date().isoformat()}, {device}, torch {torch.__version__}"
     text = f"{where}, {what}\n\n{table.to_string(index=False)}\n"
     print(text)
     Path(script).with_suffix(".txt").write_text(text)

@@ -19,7 +19,8 @@ def main() -> None:
     record.add_argument("--publish", action="store_true", help="copy the records into book/results")
     record.add_argument("--device", help="auto, cpu, cuda or cuda:N; default: the preset's")
     where = record.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=int, help="runs at once on this machine; default: one a core, one on a GPU")
+    at_once = "runs at once on this machine; default: one a core; one on a GPU, where `make bench` shows how many pay"
+    where.add_argument("--workers", type=int, help=at_once)
     where.add_argument("--scheduler", metavar="ADDRESS", help="measure on the Dask cluster at tcp://host:port instead")
     check = commands.add_parser("verify", help="check every published record, and measure some of them again")
     check.add_argument("--sample", type=int, default=verify.SAMPLE, help="how many; default: %(default)s")
