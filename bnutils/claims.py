@@ -1874,6 +1874,27 @@ def one_seed(frame: pd.DataFrame, *, lr: float) -> pd.DataFrame:
     return (each.batch / each.none).unstack("step")
 
 
+# ---- theorems ------------------------------------------------------------------------------------------------------
+
+TERMS = {
+    "term_scale": "gamma / sigma, effective",
+    "term_mean": "share of the mean term",
+    "term_correlation": "share of the correlation term",
+    "term_premise": "share of the squared gradient where its inner product with the outputs is not negative",
+}
+
+
+def terms_of_4_1(frame: pd.DataFrame) -> pd.DataFrame:
+    """What Theorem 4.1 counts on, a row each, for Standard and BatchNorm: the median over looks and seeds of the hidden
+    layer that has the smallest, and of that which has the largest."""
+    rows = frame[frame.quantity.isin([*TERMS])].astype({"value": float, "layer": float, "quantity": str, "norm": str})
+    typical = rows.groupby(["quantity", "norm", "layer"]).value.median()
+    ends = typical.groupby(["quantity", "norm"]).agg(["min", "max"])
+    words = [f"{low:.2g} to {high:.2g}" for low, high in ends.to_numpy()]
+    table = pd.Series(words, ends.index, dtype=object).unstack("norm").reindex(index=[*TERMS], columns=[*NETWORKS])
+    return table.rename(index=TERMS, columns=NETWORKS).rename_axis(index=None, columns=None)
+
+
 # ---- smoothness and speed ------------------------------------------------------------------------------------------
 
 WINDOWS = {

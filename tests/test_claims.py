@@ -741,6 +741,20 @@ def test_the_papers_curves_keep_the_one_schema():
         runs.paper("3")
 
 
+def test_the_terms_of_a_theorem_are_those_of_the_hidden_layers_at_both_ends():
+    """Medians over looks and seeds by layer, then the smallest and the largest; a network that was not run is blank."""
+    layers = {1: [0.1, 0.2, 9.0], 2: [0.5, 0.5, 0.5], 3: [0.3, 0.4, 0.4]}
+    parts = [
+        rows("batch", 0.1, value, quantity="term_mean", seed=seed, layer=layer)
+        for layer, values in layers.items()
+        for seed, value in enumerate(values)
+    ]
+    table = claims.terms_of_4_1(frame(parts))
+    assert list(table.index) == list(claims.TERMS.values()) and list(table.columns) == ["Standard", "BatchNorm"]
+    assert table.loc["share of the mean term", "BatchNorm"] == "0.2 to 0.5"
+    assert table.Standard.isna().all() and claims.terms_of_4_1(parts[0].iloc[:0]).isna().all().all()
+
+
 # ---- mistakes ------------------------------------------------------------------------------------------------------
 
 
