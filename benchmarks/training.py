@@ -1,8 +1,8 @@
 """Images per second of training: a plain loop, ours, compiled, and several runs side by side: `make bench` keeps them.
 
 BatchNorm at the preset `paper` on a GPU, at `quick` elsewhere, on digits. Every candidate trains as many steps as the
-others, each process on one thread; times are medians, and the first three take turns, so that a slow moment of the
-machine meets them alike.
+others, each process on one thread and all without TF32; times are medians, and the first three take turns, so that a
+slow moment of the machine meets them alike.
 """
 
 import multiprocessing
@@ -12,6 +12,7 @@ from itertools import chain, islice, repeat
 from statistics import median
 from time import perf_counter
 
+import joblib
 import pandas as pd
 import torch
 from steps import timed, write
@@ -93,8 +94,9 @@ def main() -> None:
     rates = {name: count * STEPS * SETTING.batch * 1000 / each for name, (count, each) in times.items()}
     rows = [(name, f"{rate:,.0f}", f"{rate / rates['a plain loop']:.2f}") for name, rate in rates.items()]
     table = pd.DataFrame(rows, columns=["candidate", "images per second", "times the plain loop"])
+    cores = f"{joblib.cpu_count()} cores"
     what = f"preset {SETTING.preset}, batch {SETTING.batch}, {STEPS} steps, median of {REPEATS}"
-    write(__file__, table, what, device=device_name(data.device("auto")))
+    write(__file__, table, what, device=f"{device_name(data.device('auto'))}, {cores}")
 
 
 if __name__ == "__main__":

@@ -1169,7 +1169,7 @@ CLAIMS: dict[str, Claim] = {
         figure="4",
     ),
     "by_heart": Claim(
-        statement="While a VGG learns its last images by heart, its beta is 1 over the probe's shortest step length.",
+        statement="While a VGG learns a small set by heart, its beta is 1 over the probe's shortest step length.",
         place="our reading of Fig. 4c again, on so few images that a narrow network can learn them by heart, as the "
         "paper's learn all of theirs.",
         criterion="over the looks at which a network's own smoothed training accuracy lies between 90 and 99 %, beta "
@@ -1880,7 +1880,8 @@ TERMS = {
     "term_scale": "gamma / sigma, effective",
     "term_mean": "share of the mean term",
     "term_correlation": "share of the correlation term",
-    "term_premise": "share of the squared gradient where its inner product with the outputs is not negative",
+    "term_premise": "share of the squared gradient in units with \N{MATHEMATICAL LEFT ANGLE BRACKET}g, y\u0302"
+    "\N{MATHEMATICAL RIGHT ANGLE BRACKET} \N{GREATER-THAN OR EQUAL TO} 0",
 }
 
 

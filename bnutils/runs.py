@@ -86,11 +86,6 @@ def landscape(setting: Setting) -> pd.DataFrame:
     return experiment(setting, "landscape")
 
 
-def by_heart(setting: Setting) -> pd.DataFrame:
-    """Fig. 4 for networks that learn a few images by heart. Empty for a preset without a set to learn."""
-    return experiment(setting, "by_heart")
-
-
 def deep_linear(setting: Setting) -> pd.DataFrame:
     """The paper's Figs 3b and 10: the deep linear network at its full scale, at both learning rates."""
     return experiment(setting, "linear")
@@ -271,11 +266,12 @@ def _read(setting: Setting, name: str) -> pd.DataFrame:
 
 def largest(name: str) -> Setting:
     """The largest scale on CIFAR-10 at which an experiment is on record: at which every run is published or kept on
-    this machine; where there is none, the largest with any; where there is none of that either, the first tried."""
-    settings = [each for each in _on_record() if _of_one_frame(each, name)]
-    there = [[each.exists for each in _of_one_frame(setting, name)] for setting in settings]
-    places = range(len(settings))
-    return settings[max(places, key=lambda place: (all(there[place]), any(there[place]), -place))]
+    this machine; where there is none, the largest with any; where there is none of that either, the first that has
+    this experiment."""
+    wanted = [(setting, _of_one_frame(setting, name)) for setting in _on_record()]
+    there = [(setting, [each.exists for each in runs]) for setting, runs in wanted if runs]
+    places = range(len(there))
+    return there[max(places, key=lambda place: (all(there[place][1]), any(there[place][1]), -place))][0]
 
 
 def on_record(name: str) -> tuple[Setting, pd.DataFrame]:

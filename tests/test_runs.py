@@ -394,6 +394,12 @@ def test_a_normalizer_that_needs_all_samples_has_the_first_seeds(setting):
 # ---- on record -----------------------------------------------------------------------------------------------------
 
 
+def test_a_scale_without_an_experiment_is_not_its_largest():
+    """Nothing is missing where nothing is asked for."""
+    assert not records.needed(presets.get("paper", dataset="cifar10-jpeg"), "by_heart")
+    assert runs.largest("by_heart").preset == "cifar"
+
+
 def test_the_largest_complete_record_is_read_and_nothing_measured(cache, setting, tmp_path, monkeypatch):
     """Of two scales the first is the larger: it counts once all its runs are published, before that the other one."""
     monkeypatch.setattr(store, "RESULTS", tmp_path / "results")
