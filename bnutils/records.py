@@ -517,22 +517,17 @@ def needed(setting: Setting, name: str) -> list[Record]:
     if name == "sensitivity":
         return list({each.key: each for runs in varied(setting).values() for each in runs}.values())
     fingerprint, _ = identity_of(setting)
-    if name == "shallow":
-        arms = setting.arms("minima")
-        return [ShallowRun(setting.shallow, arm, seed, fingerprint) for seed in setting.seeds_of(name) for arm in arms]
     if name == "laboratory":
         return [laboratory_run(setting, choice, seed=0) for choice in setting.laboratory.grid]
-    if name == "augmented":
-        arms, augmented = setting.arms(name), setting.augmented
-        return [AugmentedRun(augmented, arm, seed, fingerprint) for seed in setting.seeds_of(name) for arm in arms]
-    if name == "by_heart":
-        arms = setting.arms(name)
-        return [ByHeartRun(setting.by_heart, arm, seed, fingerprint) for seed in setting.seeds_of(name) for arm in arms]
     if name in ("robustness", "robustness_live"):
         grid = setting.map if name == "robustness" else setting.map.live
         each = product(grid.norms, grid.seeds, grid.scales)
         return [MapRun(setting, grid, norm, scale, seed, fingerprint) for norm, seed, scale in each]
-    return [Run(setting, arm, seed, fingerprint) for seed in setting.seeds_of(name) for arm in setting.arms(name)]
+    pairs = product(setting.seeds_of(name), setting.arms("minima" if name == "shallow" else name))
+    kind = {"shallow": ShallowRun, "augmented": AugmentedRun, "by_heart": ByHeartRun}.get(name)
+    if kind:  # these have a setting of their own, of the experiment's name
+        return [kind(getattr(setting, name), arm, seed, fingerprint) for seed, arm in pairs]
+    return [Run(setting, arm, seed, fingerprint) for seed, arm in pairs]
 
 
 def asked_for(dataset: str | None = None) -> dict[str, Record]:

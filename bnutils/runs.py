@@ -65,12 +65,6 @@ def speed(setting: Setting) -> pd.DataFrame:
     return experiment(setting, "speed")
 
 
-def augmented(setting: Setting) -> pd.DataFrame:
-    """The two accuracies that App. A.1 quotes with augmentation: without and with batch normalization at the main
-    learning rate, on images that are cropped and flipped at random. Empty but at the paper's scale."""
-    return experiment(setting, "augmented")
-
-
 def noise(setting: Setting) -> pd.DataFrame:
     """The paper's Figs 2 and 8 and a dose-response: noise after batch normalization and without it, one tidy frame."""
     return experiment(setting, "noise")
@@ -96,16 +90,6 @@ def linear_choices(setting: Setting) -> pd.DataFrame:
     return experiment(setting, "choices")
 
 
-def theorems(setting: Setting) -> pd.DataFrame:
-    """Both sides of the paper's theorems: on random layers, and on the networks of Fig. 4 in mid-training."""
-    return experiment(setting, "theorems")
-
-
-def mistakes(setting: Setting) -> pd.DataFrame:
-    """Chapter 5: wrong measurements beside right ones on the networks of Fig. 1, all seeds, as one tidy frame."""
-    return experiment(setting, "mistakes")
-
-
 def normalizers(setting: Setting) -> pd.DataFrame:
     """The paper's Figs 5a, 6 and 12, and normalizers beyond the paper: the same rows of every one, at one rate."""
     return experiment(setting, "norms")
@@ -127,11 +111,6 @@ def robustness(setting: Setting) -> pd.DataFrame:
 def robustness_live(setting: Setting) -> pd.DataFrame:
     """The smaller map of chapter 8, with a seed that the other has not: `Map.live`."""
     return experiment(setting, "robustness_live")
-
-
-def minima(setting: Setting) -> pd.DataFrame:
-    """Chapter 9: what lies around networks of equal training loss: curvature, sharpness, the loss along directions."""
-    return experiment(setting, "minima")
 
 
 def shallow_minima(setting: Setting) -> pd.DataFrame:
@@ -268,10 +247,9 @@ def largest(name: str) -> Setting:
     """The largest scale on CIFAR-10 at which an experiment is on record: at which every run is published or kept on
     this machine; where there is none, the largest with any; where there is none of that either, the first that has
     this experiment."""
-    wanted = [(setting, _of_one_frame(setting, name)) for setting in _on_record()]
-    there = [(setting, [each.exists for each in runs]) for setting, runs in wanted if runs]
-    places = range(len(there))
-    return there[max(places, key=lambda place: (all(there[place][1]), any(there[place][1]), -place))][0]
+    wanted = {setting: _of_one_frame(setting, name) for setting in _on_record()}
+    there = {setting: [each.exists for each in runs] for setting, runs in wanted.items() if runs}
+    return max(there, key=lambda setting: (all(there[setting]), any(there[setting])))  # of equals the first
 
 
 def on_record(name: str) -> tuple[Setting, pd.DataFrame]:
