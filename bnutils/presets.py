@@ -16,10 +16,11 @@ LAYERS = {"speed": (3, 11), "noise": (2, 9, 13), "shift": (5, 10), "landscape": 
 LAYERS["norms"] = LAYERS["lp"] = (11,)  # Fig. 6
 LAYERS["augmented"] = LAYERS["sensitivity"] = LAYERS["by_heart"] = ()  # two numbers; a table; as Fig. 4
 # All experiments: those of the VGG, the last with other choices where the paper leaves them open; the deep linear
-# network's own, the choices that it leaves open, and it with other normalizers; the theorems; the map and the smaller
-# one that a page measures; the minima of a shallow network; what can be chosen in the laboratory.
-EXPERIMENTS = (*LAYERS, "linear", "choices", "linear_norms", "theorems", "robustness", "robustness_live", "shallow")
-EXPERIMENTS += ("laboratory",)
+# network's own, those of them in Fig. 10, the choices that it leaves open, and it with other normalizers; the theorems;
+# the map and the smaller one that a page measures; the minima of a shallow network; what can be chosen in the
+# laboratory.
+EXPERIMENTS = (*LAYERS, "linear", "linear_landscape", "choices", "linear_norms", "theorems", "robustness")
+EXPERIMENTS += ("robustness_live", "shallow", "laboratory")
 # Those that have a frame for each variant or combination, since arms and seeds alone do not tell their runs apart.
 SEVERAL_FRAMES = ("sensitivity", "laboratory")
 # Figs 1, 2 and 4: at the paper's scale these have more seeds than the others.

@@ -504,8 +504,9 @@ def identity_of(setting: Setting) -> tuple[str, int]:
 def needed(setting: Setting, name: str) -> list[Record]:
     """Everything that an experiment needs."""
     preset, lin = setting.preset, setting.linear
-    if name == "linear":
-        return [LinearRun(lin, Arm(norm, lr), preset) for lr in lin.lrs for norm in ("batch", "none")]
+    if name in ("linear", "linear_landscape"):  # Fig. 3b has two learning rates, Fig. 10 the first
+        lrs = lin.lrs if name == "linear" else lin.lrs[:1]
+        return [LinearRun(lin, Arm(norm, lr), preset) for lr in lrs for norm in ("batch", "none")]
     if name == "linear_norms":
         arms = [Arm(norm, lin.lrs[0]) for norm in linear.NORMS]
         return [LinearRun(replace(lin, seeds=lin.seeds_of(arm.norm)), arm, preset) for arm in arms]

@@ -81,8 +81,13 @@ def landscape(setting: Setting) -> pd.DataFrame:
 
 
 def deep_linear(setting: Setting) -> pd.DataFrame:
-    """The paper's Figs 3b and 10: the deep linear network at its full scale, at both learning rates."""
+    """The paper's Fig. 3b: the deep linear network at its full scale, at both learning rates."""
     return experiment(setting, "linear")
+
+
+def linear_landscape(setting: Setting) -> pd.DataFrame:
+    """The paper's Fig. 10: the same at the first learning rate."""
+    return experiment(setting, "linear_landscape")
 
 
 def linear_choices(setting: Setting) -> pd.DataFrame:
