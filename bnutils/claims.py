@@ -956,7 +956,7 @@ CLAIMS: dict[str, Claim] = {
         parts=_speed,
         compares="steps until it has learned",
         chapter="01_speed",
-        experiment="landscape",
+        experiment="speed",
         figure="1a",
     ),
     "test_accuracy": Claim(
@@ -969,7 +969,7 @@ CLAIMS: dict[str, Claim] = {
         **WHOLE,
         unfit="digits saturate and short runs do not arrive, so final accuracy is judged over the paper's steps only",
         chapter="01_speed",
-        experiment="landscape",
+        experiment="speed",
         figure="1b",
     ),
     "augmented_accuracy": Claim(

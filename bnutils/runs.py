@@ -53,7 +53,7 @@ BANDS = {
 PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100, "8": 100, "10": 50}
 PAPER_FIGURES |= {"5a": 100, "5b": 50, "12": 100, "13": 50}
 # The experiment of ours that each is the counterpart of.
-COUNTERPARTS = {"1a": "speed", "1b": "landscape", "2": "noise", "3a": "shift", "3b": "linear", "4": "landscape"}
+COUNTERPARTS = {"1a": "speed", "1b": "speed", "2": "noise", "3a": "shift", "3b": "linear", "4": "landscape"}
 COUNTERPARTS |= {"5a": "lp", "5b": "linear_norms", "8": "noise", "10": "linear", "12": "lp", "13": "linear_norms"}
 # The experiments whose distributions are drawn; frames of the others come without densities, which fill memory.
 DRAWN = ("speed", "noise", "norms", "lp", "laboratory")
