@@ -105,7 +105,7 @@ class GradientProbe(RunProbe):
     def along(self, model: nn.Module, loss_of: probes.Loss, x: Tensor, y: Tensor) -> Iterator[Row]:
         """The rows of the landscape along the gradient."""
         look = probes.along(model, loss_of, x, y, etas=[eta * self.lr for eta in ETAS])
-        etas = self.lr * torch.tensor(ETAS, dtype=torch.float64, device=x.device)
+        etas = self.lr * torch.tensor(ETAS, dtype=torch.float64)
         here = torch.cat([look.loss[None], look.losses])
         yield Row("loss_along", here, eta=torch.cat([etas.new_zeros(1), etas]))
         yield Row("gradient_distance", look.distances, eta=etas)
@@ -185,7 +185,7 @@ class MistakeProbe(RunProbe):
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Row]:
         lr, at = self.lr, (model, LOSS, x, y)
         far, near = [lr * eta for eta in ETAS], [lr * eta for eta in SHRINKING]
-        near_eta = torch.tensor(near, device=x.device, dtype=torch.float64)
+        near_eta = torch.tensor(near, dtype=torch.float64)
         yield Row("right_distances", probes.along(*at, etas=near).distances, eta=near_eta)
         between = folklore.between_batches(*at[:2], (x, y), self.other, lrs=near)
         yield Row("wrong_batches", between, eta=near_eta)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,9 @@ from torch.func import functional_call
 
 from bnutils import norms
 
+# A GPU would round the inputs of convolutions to ten bits, and smoothness is a difference of nearly equal gradients.
+torch.backends.cudnn.allow_tf32 = False
+
 # loss_of(outputs, targets): the scalar that is trained, penalties included.
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -20,20 +24,34 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def untouched(model: nn.Module) -> Iterator[None]:
     """Inside, `model` can be run in train mode; afterwards, error or not, it is as before.
 
-    Buffers (a train-mode pass moves running statistics, also under no_grad), mode of every module and the noise's
-    streams are put back. Parameters and `.grad` are the caller's to leave alone.
+    Buffers (a train-mode pass moves running statistics, also under no_grad), mode of every module, the noise's streams
+    and torch's own are put back. What a module draws inside, as dropout does, it draws alike at every pass. Parameters
+    and `.grad` are the caller's to leave alone.
     """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     modes = [(module, module.training) for module in model.modules()]
+    devices = sorted({each.device.index for each in model.parameters() if each.is_cuda})
+    generators = [torch.default_generator, *(torch.cuda.default_generators[index] for index in devices)]
+    hooks = []
     try:
-        with norms.frozen(model):
+        with torch.random.fork_rng(devices), norms.frozen(model):
+            start = int(torch.randint(2**31, ()))
+            for place, module in enumerate(model.modules()):
+                hooks.append(module.register_forward_pre_hook(partial(_seed, generators, start + place)))
             yield
     finally:
+        for hook in hooks:
+            hook.remove()
         for module, training in modes:
             module.training = training
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
+
+
+def _seed(generators: Sequence[torch.Generator], seed: int, *_: object) -> None:
+    for generator in generators:
+        generator.manual_seed(seed)
 
 
 class Penalised(nn.Module):
@@ -113,8 +131,8 @@ def histogram(a: Float[Tensor, " samples"]) -> tuple[Float[Tensor, " bins"], Flo
 
     .. math:: \mathrm{density}_b = \frac{\mathrm{count}_b}{n \cdot \mathrm{width}}
 
-    The densities times the width sum to 1. Values that are all alike are drawn in one bin of the smallest width that
-    float32 can tell apart. Raises nothing; leaves `a` as it was.
+    The densities times the width sum to 1. No bin is narrower than 1e-6: values that are all alike share the first.
+    Raises nothing; leaves `a` as it was.
     """
     bins = min(40, math.ceil(2 * len(a) ** (1 / 3)))
     low, high = a.aminmax()
@@ -153,9 +171,9 @@ def along(
     :math:`\beta_e`, the effective beta-smoothness of one step length; cosines those of the angle between :math:`g_e`
     and g: 1 the same direction, -1 turned round (ours). With `random`, v is a random direction as long as g (stated in
     the paper, not drawn). All on the batch (x, y), in train mode, with one draw of the noise. What is not finite at
-    some eta is infinite there, and its cosine NaN, as is that of a gradient that vanishes. One forward and backward
-    pass for each eta and one more; no wait for the device. Leaves parameters, buffers, gradients, mode and random
-    streams as they were.
+    some eta is infinite there, and its cosine NaN; where the gradient vanishes, beta and cosine are NaN. One forward
+    and backward pass for each eta and one more; no wait for the device. Leaves parameters, buffers, gradients, mode
+    and random streams as they were.
     """
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     # One copy that is moved about in place: it keeps the weights' layout in memory, without which another kernel would
@@ -187,7 +205,7 @@ def along(
             distances.append(_norm(there))
     lengths = torch.stack(lengths)
     losses, distances = (torch.stack(each).nan_to_num(math.inf, math.inf) for each in (losses, distances))
-    betas = distances / (torch.tensor(etas, dtype=norm.dtype, device=norm.device) * norm)
+    betas = torch.stack([distance / (norm * eta) for distance, eta in zip(distances, etas, strict=True)])
     cosines = (lengths / norm + norm / lengths - distances / lengths * (distances / norm)) / 2
     return Along(loss, norm, losses, distances, betas, cosines.clamp(-1, 1))
 
@@ -273,10 +291,11 @@ def curvature(model: nn.Module, loss_of: Loss, x: Tensor, y: Tensor) -> Float[Te
 
     .. math:: L(w - \eta g) = L - \|g\|^2 (\eta - \eta^2 \kappa / 2) + O(\eta^3),
 
-    so it is what `along` sees at :math:`\eta \to 0` but for kinks. Theorem 4.2 bounds the same form over one layer's
-    outputs; over the weights it is ours. In units of the loss over those of the weights squared; NaN where the gradient
-    vanishes or the loss is not finite. Costs three to five plain passes. Leaves parameters, buffers, gradients, mode
-    and random streams as they were.
+    of which `along` sees the losses; its beta tends to :math:`\|Hg\| / \|g\| \ge |\kappa|` but for kinks, and is
+    :math:`|\kappa|` only where g is an eigenvector. Theorem 4.2 bounds the same form over one layer's outputs; over the
+    weights it is ours. In units of the loss over those of the weights squared; NaN where the gradient vanishes or the
+    loss is not finite. Costs three to six plain passes. Leaves parameters, buffers, gradients, mode and random streams
+    as they were.
     """
     with _hessian(model, loss_of, x, y) as (g, product):
         v = g / torch.linalg.vector_norm(g)
@@ -471,8 +490,9 @@ def covariate_shift(
     draw of the noise; the step of a layer moves its normalizer's gamma and beta too. For the first layer l2 is zero.
 
     The activations before layer i are computed once with the new weights and handed on, and the backward pass stops at
-    layer i: about half a pass for each layer. Leaves parameters, buffers, gradients, mode and random streams as they
-    were. Raises ValueError for a layer that the network has not.
+    layer i: of the paper's VGG about a third of a pass for each layer (benchmarks/probes.py). NaN where a gradient
+    vanishes, but for l2. `model` is a `models.Network`: layers in a row, each with its linear map. Leaves parameters,
+    buffers, gradients, mode and random streams as they were. Raises ValueError for a layer that the network has not.
     """
     for number in layers:
         model.layer(number)

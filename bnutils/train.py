@@ -17,7 +17,7 @@ from bnutils import data
 # A dying network fills with denormal numbers, which slow a CPU several times. Threads take this setting over from the
 # one that starts them, so it is made on import, before the first parallel region.
 torch.set_flush_denormal(True)
-# A GPU would round the inputs of convolutions to ten bits, and smoothness is a difference of nearly equal gradients.
+# As in probes: what is trained is what is measured.
 torch.backends.cudnn.allow_tf32 = False
 
 
@@ -148,16 +148,21 @@ def accuracy(model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"]
 
 
 def collect(rows: Iterable[Row]) -> dict[str, list]:
-    """Rows as columns `quantity, step, layer, eta, bin, value`, vectors spread out, fetched in one transfer."""
+    """Rows as columns `quantity, step, layer, eta, bin, value`, vectors spread out, fetched in one transfer for each.
+
+    Rows may lie on a GPU and on the CPU, where eigenvalues come from.
+    """
     columns: dict[str, list] = {"quantity": [], "step": [], "layer": []}
     rows = list(rows)
+    devices = {row.value.device for row in rows}
+    device = max(devices, key=lambda each: each.type != "cpu", default=torch.device("cpu"))
     for name in ("eta", "bin", "value"):
         parts = [getattr(row, name) for row in rows]
         parts = [
             torch.full_like(row.value, torch.nan) if part is None else part
             for row, part in zip(rows, parts, strict=True)
         ]
-        columns[name] = torch.cat([part.reshape(-1).double() for part in parts]).tolist()
+        columns[name] = torch.cat([part.reshape(-1).to(device, torch.float64) for part in parts]).tolist()
     for row in rows:
         count = row.value.numel()
         columns["quantity"] += [row.quantity] * count

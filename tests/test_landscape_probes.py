@@ -40,10 +40,12 @@ def loss_of(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return (outputs - targets).square().sum()
 
 
-def by_hand(model: nn.Module) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def by_hand(
+    model: nn.Module, data: tuple[torch.Tensor, torch.Tensor] | None = None
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Loss and gradients of a copy, by backward()."""
     model = copy.deepcopy(model).train()
-    x, y = batch()
+    x, y = data or batch()
     with norms.frozen(model):
         loss = loss_of(model(x), y)
     loss.backward()
@@ -121,19 +123,40 @@ def test_what_is_not_finite_is_infinite_at_its_step_length():
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
-def test_covariate_shift_is_brute_force(norm):
-    """Definition 2.1 with a copy for each layer: those before it after their step, it and the rest as they were."""
-    model, lr = linear(norm).eval(), 0.01
-    _, g = by_hand(model)
+def test_along_a_random_direction_is_brute_force(norm):
+    """On a convolutional network; the direction is drawn from the generator, parameter by parameter."""
+    model, data = convolutional(norm), images()
+    _, g = by_hand(model, data)
+    random = seeds.generator(0, "v")
+    v = [torch.randn(each.shape, generator=random, dtype=torch.float64) for each in g]
+    v = [each * (flat(g).norm() / flat(v).norm()) for each in v]
+    found = probes.along(model, loss_of, *data, etas=ETAS, random=seeds.generator(0, "v"))
+    for place, eta in enumerate(ETAS):
+        there, gradient = by_hand(moved(model, v, eta), data)
+        torch.testing.assert_close(found.losses[place], there)
+        torch.testing.assert_close(found.distances[place], (flat(gradient) - flat(g)).norm())
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
+@pytest.mark.parametrize("network", ["linear", "convolutional"])
+def test_covariate_shift_is_brute_force(norm, network):
+    """Definition 2.1 with a copy for each layer: those before it after their step, it and the rest as they were. The
+    gradient is that of the layer's whole linear map, bias included where it has one."""
+    model, data = (linear(norm), batch()) if network == "linear" else (convolutional(norm), images())
+    model, lr = model.eval(), 0.01
+    names = [name for name, _ in model.named_parameters()]
+    _, g = by_hand(model, data)
     updated = moved(model, g, lr)
-    found = probes.covariate_shift(model, loss_of, *batch(), lr=lr, layers=[1, 2, 4])
-    assert list(found) == [1, 2, 4]
+    found = probes.covariate_shift(model, loss_of, *data, lr=lr, layers=[1, 2, 4])
+    assert list(found) == [1, 2, 4] and found[1].l2 == 0 < found[2].l2
     for number, shift in found.items():
         mixed = copy.deepcopy(model)
         for place in range(number - 1):
             mixed[place].load_state_dict(updated[place].state_dict())
-        position = [name for name, _ in model.named_parameters()].index(f"{number - 1}.linear.weight")
-        now, after = g[position].flatten(), by_hand(mixed)[1][position].flatten()
+        mine = [place for place, name in enumerate(names) if name.startswith(f"{number - 1}.linear.")]
+        assert len(mine) == (1 if network == "linear" else 2)
+        after = by_hand(mixed, data)[1]
+        now, after = (flat([each[place] for place in mine]) for each in (g, after))
         torch.testing.assert_close(shift.l2, (now - after).norm(), atol=1e-10, rtol=1e-7)
         torch.testing.assert_close(shift.cosine, now @ after / (now.norm() * after.norm()))
         torch.testing.assert_close(shift.relative, (now - after).norm() / now.norm(), atol=1e-10, rtol=1e-7)
@@ -280,7 +303,9 @@ class AsModule(nn.Module):
 
 
 FUSED = pytest.mark.xfail(
-    raises=AssertionError, reason="torch.func.jacrev, which curvlinops uses, is wrong for torch's batch norm"
+    strict=True,
+    raises=AssertionError,
+    reason="torch.func.jacrev, which curvlinops uses, is wrong for torch's batch norm",
 )
 
 
@@ -355,12 +380,45 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
 
 
+class WithDropout(nn.Sequential):
+    """Draws from torch's global generator at every pass."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        super().__init__(nn.Linear(3, 40), nn.Dropout(0.5), nn.Linear(40, 40), nn.Dropout(0.5), nn.Linear(40, 3))
+        self.double()
+
+
+@pytest.mark.parametrize("name", ["along", "random", "curvature", "top_eigenvalues"])
+def test_what_a_module_draws_from_torchs_own_generator_is_one_draw_and_the_generator_stays(name):
+    model = WithDropout()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    before = state(model)
+    found = [PROBES[name](model, loss_of, *batch()) for _ in range(2)]
+    assert same(before, state(model))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_no_step_is_no_distance_with_dropout_either():
+    model = WithDropout()
+    found = probes.along(model, loss_of, *batch(), etas=[0.0, 0.1])
+    assert found.distances[0] == 0 < found.distances[1]
+    outputs = []
+    with probes.untouched(model.train()):
+        for module in model:  # each dropout has a draw of its own
+            if isinstance(module, nn.Dropout):
+                outputs.append(module(torch.ones(1, 40)))
+    assert not torch.equal(*outputs)
+
+
 def state(model: nn.Module) -> list:
+    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()]
     values = [value.clone() for value in model.state_dict().values()]
     noise = [(m.step, m.is_frozen) for m in model.modules() if isinstance(m, norms.Noise)]
     grads = [parameter.grad.clone() for parameter in model.parameters()]
     flags = [m.training for m in model.modules()], [parameter.requires_grad for parameter in model.parameters()]
-    return [values, grads, noise, flags, torch.get_rng_state()]
+    return [values, grads, (noise, hooks), flags, torch.get_rng_state()]
 
 
 def same(before: list, after: list) -> bool:
@@ -369,6 +427,7 @@ def same(before: list, after: list) -> bool:
 
 
 PROBES = {
+    "loss": probes.loss,
     "along": lambda *of: probes.along(*of, etas=ETAS),
     "random": lambda *of: probes.along(*of, etas=ETAS, random=torch.Generator()),
     "covariate_shift": lambda *of: probes.covariate_shift(*of, lr=0.1, layers=[2, 4]),
@@ -376,10 +435,19 @@ PROBES = {
     "signal_norms": probes.signal_norms,
     "curvature": probes.curvature,
     "top_eigenvalues": lambda *of: probes.top_eigenvalues(*of, count=2, random=seeds.generator(0, "lanczos")),
+    "normalized": lambda *of: probes.top_eigenvalues(
+        *of, count=2, random=seeds.generator(0, "lanczos"), normalized=True
+    ),
+    "sharpness": lambda *of: probes.sharpness(*of, radius=0.1),
+    "adaptive": lambda *of: probes.sharpness(*of, radius=0.1, adaptive=True),
 }
 
 
-@pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
+ENDS_FORWARD = ("loss", "sharpness", "adaptive")  # sharpness after an error: test_minima_probes
+ENDS_BACKWARD = {name: probe for name, probe in PROBES.items() if name not in ENDS_FORWARD}
+
+
+@pytest.mark.parametrize("probe", ENDS_BACKWARD.values(), ids=ENDS_BACKWARD)
 @pytest.mark.parametrize("training", [True, False])
 def test_model_is_left_as_it_was_also_after_an_error_in_mid_probe(probe, training):
     """The error comes in the last of the probe's backward passes."""
@@ -407,6 +475,17 @@ def test_model_is_left_as_it_was_also_after_an_error_in_mid_probe(probe, trainin
     with pytest.raises(KeyError, match="in mid-probe"):
         probe(model, partial(watched, fails), *batch())
     assert not left and same(before, state(model))
+
+
+def test_probes_stay_on_the_device_of_the_network():
+    """On a device without numbers, where a tensor of the CPU among the others or a look at a value is an error."""
+    model, (x, y) = convolutional("batch").to("meta"), (each.to("meta") for each in images())
+    names = ("loss", "along", "covariate_shift", "gradient_norms", "signal_norms", "curvature", "sharpness", "adaptive")
+    found = [PROBES[name](model, loss_of, x, y) for name in names]
+    found += [probes.activations(model, x, layers=[1, 10])]
+    found += [(probes.moments(a), probes.histogram(a[:, 0])) for a in found[-1].values()]
+    leaves = torch.utils._pytree.tree_leaves(found)
+    assert len(leaves) > 40 and {each.device.type for each in leaves} == {"meta"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

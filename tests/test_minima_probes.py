@@ -158,6 +158,25 @@ def test_the_rise_of_a_round_quadratic_is_known(ascents):
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_rise_after_one_ascent_is_brute_force(norm, adaptive):
+    """Where sharpness-aware minimization goes: along g, or along T^2 g in a relative ball, by backward() on a copy."""
+    model, (x, y) = convolutional(norm), images()
+    moved = copy.deepcopy(model).train()
+    loss_of(moved(x), y).backward()
+    scales = probes.filter_norms(model) if adaptive else {name: 1.0 for name, _ in model.named_parameters()}
+    pulls = {name: scales[name] * value.grad for name, value in moved.named_parameters()}
+    length = vector(model, pulls).norm()
+    with torch.no_grad():
+        for name, value in moved.named_parameters():
+            value += 0.1 * scales[name] * pulls[name] / length
+        expected = loss_of(moved(x), y) - probes.loss(model, loss_of, x, y)
+    found = probes.sharpness(model, loss_of, x, y, radius=0.1, adaptive=adaptive, ascents=1)
+    assert expected > 0
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
 def test_the_rise_is_the_highest_on_the_circle(adaptive):
     model = quadratic(1.0, 9.0)
     with torch.no_grad():

@@ -24,7 +24,7 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize("norm", ["none", "batch", "noisy", "noisy_none"])
 def test_activations_are_the_values_between_normalizer_and_nonlinearity(norm):
     """Brute force: the layers applied one by one to a copy of the network, in train mode."""
-    model, x = network(norm), images()
+    model, x = network(norm).double(), images().double()
     seen = probes.activations(model, x, layers=[1, 4, 10])
     by_hand = copy.deepcopy(model).train()
     for number, layer in enumerate(by_hand, start=1):
@@ -38,7 +38,7 @@ def test_activations_are_the_values_between_normalizer_and_nonlinearity(norm):
 def state(model: torch.nn.Module) -> list:
     buffers = [value.clone() for value in model.state_dict().values()]
     noise = [(m.step, m.is_frozen) for m in model.modules() if isinstance(m, norms.Noise)]
-    hooks = [len(m._forward_hooks) for m in model.modules()]
+    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
     return [buffers, noise, hooks, [m.training for m in model.modules()], torch.get_rng_state()]
 
 

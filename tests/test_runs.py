@@ -54,6 +54,22 @@ def test_an_experiment_is_one_tidy_frame_measured_once(cache, setting):
     assert len(list(cache.iterdir())) == 8 + 3 * 2, "the other experiment shares the two arms it has in common"
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
+def test_a_gpu_measures_the_same_rows(cache, setting, norm):
+    """And the same numbers, as far as float32 goes: the noise is the device's own, so those of a noisy run are not."""
+    arm, frames = presets.Arm(norm, 0.1, dose=float(norm == "noisy")), []
+    for device in ("cpu", "cuda"):
+        there = replace(setting, device=device)
+        images = records.images_of("digits", device)
+        frames.append(records.train_one(one(there, images, arm), images))
+    keys = ["quantity", "step", "layer", "eta"]
+    cpu, gpu = (frame[frame.quantity != "density"] for frame in frames)
+    pd.testing.assert_frame_equal(cpu[keys], gpu[keys])
+    loss = [frame[(frame.quantity == "loss") & (frame.step == 0)].value.item() for frame in (cpu, gpu)]
+    assert loss[0] == pytest.approx(loss[1], rel=0.5 if norm == "noisy" else 1e-4)
+
+
 @pytest.mark.parametrize("norm", ["none", "batch", "noisy"])
 def test_same_seed_same_bits(cache, setting, images, norm):
     run = one(setting, images, presets.Arm(norm, 0.1, dose=float(norm == "noisy")))
