@@ -42,7 +42,8 @@ class Linear:
     From App. A.1: 1000 samples, full batch, 10,000 steps at 1e-6; 1e-7 and the layers from Fig. 3; what is logged
     every 50 steps and the step lengths, in units of the learning rate, from the points of Figs 3b, 10 and 11. Not
     stated in the paper, and fitted to its first hundred steps in chapter 3: variance_x and variance_A of the data's
-    entries, and `share`, what the loss takes of the sum of squares (1, or 1/2).
+    entries, `share`, what the loss takes of the sum of squares (1, or 1/2), and `net.last`, what follows the last
+    matrix.
     """
 
     net: models.DeepLinear = field(default_factory=partial(models.DeepLinear, last="affine"))

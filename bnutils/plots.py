@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -302,6 +304,31 @@ def walk_along(frame: pd.DataFrame, step: int) -> Figure:
         _hold(ax, frame[frame.quantity == quantity], margin=1.3)
     legend(figure)
     return figure
+
+
+def fans(*frames: pd.DataFrame, words: Sequence[str], steps: int = 21) -> np.ndarray:
+    """The paper's Fig. 11 for each frame, a row each: the distance of gradients against the step length.
+
+    Standard on the left, BatchNorm on the right; a line for each of so many steps of training, dark early and bright
+    late: the geometric mean over the seeds that have not diverged. Both axes are logarithmic.
+    """
+    norms, tones = ("none", "batch"), sns.color_palette("viridis", as_cmap=True)
+    figure, axes = panels(*[[f"{word}: {NAMES[norm]}" for norm in norms] for word in words], height=2.8)
+    for row, frame in zip(np.atleast_2d(axes), frames, strict=True):
+        rows = frame[frame.quantity == "gradient_distance"]
+        shade = Normalize(0, rows.step.max() if len(rows) else 1)
+        for ax, norm in zip(row, norms, strict=True):
+            mine = rows[rows.norm == norm]
+            for step in spread(mine.step, steps):
+                at = mine[mine.step == step]
+                with np.errstate(divide="ignore"):
+                    line = np.exp(np.log(at.value.astype(float)).groupby(at.eta).mean())
+                ax.plot(line.index, line, color=tones(shade(step)), lw=1.0)
+            _finish(ax, mine, r"step length $\eta$", "gradient_distance").set_xscale("log")
+            _hold(ax, rows, margin=1.3)
+        if len(rows):
+            figure.colorbar(ScalarMappable(shade, tones), ax=row, label="training step")
+    return axes
 
 
 def beta_at(frame: pd.DataFrame, length: float, *, lr: float) -> Figure:

@@ -981,6 +981,19 @@ def test_sides_pair_cases_and_say_where_they_are():
 # ---- all verdicts, and how far the paper's curves are --------------------------------------------------------------
 
 
+def test_residuals_are_those_of_logarithms():
+    """Seeds at 1, e and e^2: the next run is expected within e^(1 +- 4.97); the paper e^3 above and e^6 below that, for
+    the other arm e^4 and e^3 above. A later step is not asked for."""
+    ours = frame([rows(norm, 0.1, np.exp(float(s)), seed=s, every=10) for norm in ("none", "batch") for s in range(3)])
+    ours = ours[ours.step.isin([0, 10, 20])]
+    logs = {"none": [4.0, -5.0, 99.0], "batch": [5.0, 4.0, 99.0]}
+    theirs = [rows(norm, 0.1, np.exp(values)) for norm, values in logs.items()]
+    table = claims.residuals(ours, frame(theirs), "smooth_accuracy", ["norm"], steps=range(11))
+    expected = {"norm": ["batch", "none"], "typical": [np.exp(12.5**0.5), np.exp(22.5**0.5)]}
+    expected |= {"worst": [np.exp(4.0), np.exp(6.0)], "inside": [1.0, 0.5], "points": [2, 2]}
+    pd.testing.assert_frame_equal(table, pd.DataFrame(expected))
+
+
 def test_the_distance_of_a_panel_is_that_of_its_points():
     """Three seeds at 1, 2, 3: the next run is expected within 2 +- 4.97; the paper at 2.5 is inside, at 8 outside."""
     paper = runs.paper("3a")

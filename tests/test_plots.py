@@ -123,6 +123,7 @@ DRAWINGS |= {
     "overlays": lambda f: plots.overlays(f, runs.paper("1a")),
     "one_norm": lambda f: plots.one_norm(f, "batch", layer=3),
     "laboratory": lambda f: plots.laboratory(f[f.seed == 0], layer=3, steps=720),
+    "fans": lambda f: plots.fans(f, f, words=["a", "b"])[0, 0].figure,
     "beta_at": lambda f: plots.beta_at(f, 1, lr=0.1),
     "scatter": lambda f: (
         plots.scatter(claims.smooth_and_fast(f, lr=0.1, window="all of training"), "beta", words="beta").figure
@@ -137,7 +138,8 @@ def test_a_frame_is_drawn_without_a_title(draw, measured):
     assert all(ax.lines or ax.collections for ax in figure.axes) and EMPTY not in words(figure)
     assert not figure.get_suptitle()
     assert not [ax.get_title(loc) for ax in figure.axes for loc in ("left", "center", "right") if ax.get_title(loc)]
-    assert all(ax.get_xlabel() for ax in figure.axes) or figure.get_supxlabel()
+    panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+    assert all(ax.get_xlabel() for ax in panels) or figure.get_supxlabel()
 
 
 EMPTY_FRAMES = {"untyped": pd.DataFrame(columns=store.COLUMNS), "typed": frame([rows("none", 0.1, 1.0)])[:0]}
@@ -410,6 +412,19 @@ def test_the_papers_curves_lie_over_the_first_frame_only(measured):
     assert len(figure.axes) == 2
     figure = plots.overlays(runs.paper("3a"), runs.paper("3a"))
     assert words(figure)[:2] == ["cosine, layer 5", "cosine, layer 10"] and black(figure.axes[:3]) == [4, 4, 4]
+
+
+def test_a_fan_has_a_line_for_each_step_the_mean_over_seeds_at_every_length():
+    keys = [(norm, seed, step) for norm in PAIR for seed in range(2) for step in (0, 100, 200)]
+    looks = [
+        rows(norm, 0.1, [4.0**seed], quantity="gradient_distance", seed=seed).assign(step=step, eta=eta)
+        for norm, seed, step in keys
+        for eta in (0.1, 0.2)
+    ]
+    axes = plots.fans(frame(looks), words=["here"], steps=2)
+    for ax in axes:
+        assert [line.get_xydata().tolist() for line in ax.lines] == [[[0.1, 2.0], [0.2, 2.0]]] * 2
+        assert len({line.get_color() for line in ax.lines}) == 2
 
 
 def test_every_seed_has_a_curve_and_the_network_a_point(measured):
