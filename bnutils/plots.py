@@ -316,7 +316,7 @@ def fans(*frames: pd.DataFrame, words: Sequence[str], steps: int = 21) -> np.nda
     figure, axes = panels(*[[f"{word}: {NAMES[norm]}" for norm in norms] for word in words], height=2.8)
     for row, frame in zip(np.atleast_2d(axes), frames, strict=True):
         rows = frame[frame.quantity == "gradient_distance"]
-        shade = Normalize(0, rows.step.max() if len(rows) else 1)
+        lengths, shade = sorted(rows.eta.unique()), Normalize(0, rows.step.max() if len(rows) else 1)
         for ax, norm in zip(row, norms, strict=True):
             mine = rows[rows.norm == norm]
             for step in spread(mine.step, steps):
@@ -324,7 +324,11 @@ def fans(*frames: pd.DataFrame, words: Sequence[str], steps: int = 21) -> np.nda
                 with np.errstate(divide="ignore"):
                     line = np.exp(np.log(at.value.astype(float)).groupby(at.eta).mean())
                 ax.plot(line.index, line, color=tones(shade(step)), lw=1.0)
-            _finish(ax, mine, r"step length $\eta$", "gradient_distance").set_xscale("log")
+            _finish(ax, mine, r"step length $\eta$", "gradient_distance")
+            ax.set_xscale("log")
+            if len(lengths) and lengths[-1] < 100 * lengths[0]:  # powers of ten alone would be one label or two
+                ax.set_xticks(lengths, [f"{length:g}" for length in lengths])
+                ax.xaxis.set_minor_locator(NullLocator())
             _hold(ax, rows, margin=1.3)
         if len(rows):
             figure.colorbar(ScalarMappable(shade, tones), ax=row, label="training step")
