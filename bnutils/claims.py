@@ -1150,7 +1150,7 @@ CLAIMS: dict[str, Claim] = {
         compares="deep linear network, Standard over BatchNorm",
         linear=True,
         chapter="04_landscape",
-        experiment="linear",
+        experiment="linear_landscape",
         figure="10",
     ),
     "saturation": Claim(
@@ -1195,7 +1195,7 @@ CLAIMS: dict[str, Claim] = {
         compares="late in training",
         linear=True,
         chapter="04_landscape",
-        experiment="linear",
+        experiment="linear_landscape",
     ),
     "lp_speed": Claim(
         statement="Normalizing by the l1, l2 or l-infinity norm trains about as fast as BatchNorm, and faster than "

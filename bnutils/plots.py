@@ -310,7 +310,8 @@ def fans(*frames: pd.DataFrame, words: Sequence[str], steps: int = 21) -> np.nda
     """The paper's Fig. 11 for each frame, a row each: the distance of gradients against the step length.
 
     Standard on the left, BatchNorm on the right; a line for each of so many steps of training, dark early and bright
-    late: the geometric mean over the seeds that have not diverged. Both axes are logarithmic.
+    late: the geometric mean over the seeds that have not diverged. Both axes are logarithmic. A frame has one learning
+    rate.
     """
     norms, tones = ("none", "batch"), sns.color_palette("viridis", as_cmap=True)
     figure, axes = panels(*[[f"{word}: {NAMES[norm]}" for norm in norms] for word in words], height=2.8)

@@ -25,8 +25,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """Inside, `model` can be run in train mode; afterwards, error or not, it is as before.
 
     Buffers (a train-mode pass moves running statistics, also under no_grad), mode of every module, the noise's streams
-    and torch's own are put back. What a module draws inside, as dropout does, it draws alike at every pass. Parameters
-    and `.grad` are the caller's to leave alone.
+    and torch's own, of the CPU and of the GPUs that hold the model, are put back. What a module draws inside, as
+    dropout does, it draws alike at every call. Parameters and `.grad` are the caller's to leave alone. A copy made
+    inside would keep the hooks.
     """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     modes = [(module, module.training) for module in model.modules()]
@@ -35,7 +36,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     hooks = []
     try:
         with torch.random.fork_rng(devices), norms.frozen(model):
-            start = int(torch.randint(2**31, ()))
+            start = int(torch.randint(2**31, (), device="cpu"))
             for place, module in enumerate(model.modules()):
                 hooks.append(module.register_forward_pre_hook(partial(_seed, generators, start + place)))
             yield
@@ -490,9 +491,10 @@ def covariate_shift(
     draw of the noise; the step of a layer moves its normalizer's gamma and beta too. For the first layer l2 is zero.
 
     The activations before layer i are computed once with the new weights and handed on, and the backward pass stops at
-    layer i: of the paper's VGG about a third of a pass for each layer (benchmarks/probes.py). NaN where a gradient
-    vanishes, but for l2. `model` is a `models.Network`: layers in a row, each with its linear map. Leaves parameters,
-    buffers, gradients, mode and random streams as they were. Raises ValueError for a layer that the network has not.
+    layer i: of the paper's VGG about a third of a pass for each layer (benchmarks/probes.py). Where a gradient vanishes
+    the cosine is 0, and relative infinite or NaN if it is G. `model` is a `models.Network`: layers in a row, each with
+    its linear map. Leaves parameters, buffers, gradients, mode and random streams as they were. Raises ValueError for a
+    layer that the network has not.
     """
     for number in layers:
         model.layer(number)

@@ -54,7 +54,14 @@ PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100,
 PAPER_FIGURES |= {"5a": 100, "5b": 50, "12": 100, "13": 50}
 # The experiment of ours that each is the counterpart of.
 COUNTERPARTS = {"1a": "speed", "1b": "speed", "2": "noise", "3a": "shift", "3b": "linear", "4": "landscape"}
-COUNTERPARTS |= {"5a": "lp", "5b": "linear_norms", "8": "noise", "10": "linear", "12": "lp", "13": "linear_norms"}
+COUNTERPARTS |= {
+    "5a": "lp",
+    "5b": "linear_norms",
+    "8": "noise",
+    "10": "linear_landscape",
+    "12": "lp",
+    "13": "linear_norms",
+}
 # The experiments whose distributions are drawn; frames of the others come without densities, which fill memory.
 DRAWN = ("speed", "noise", "norms", "lp", "laboratory")
 PAPER_CURVES = Path(__file__).parents[1] / "book" / "paper" / "curves.csv"
@@ -428,8 +435,8 @@ def at_dose(frame: pd.DataFrame, dose: float) -> pd.DataFrame:
 
 def plan(setting: Setting, name: str) -> pd.DataFrame:
     """What an experiment varies (scientific), repeats over (nuisance) and holds (fixed), here and in preset `paper`."""
-    if name == "linear":
-        return _plan_linear(setting)
+    if name in ("linear", "linear_landscape"):
+        return _plan_linear(setting, name)
     if name in ("robustness", "robustness_live"):
         return _plan_map(setting, name)
     if name == "laboratory":
@@ -473,12 +480,12 @@ def plan(setting: Setting, name: str) -> pd.DataFrame:
     return _table(scientific, nuisance, fixed)
 
 
-def _plan_linear(setting: Setting) -> pd.DataFrame:
-    lin, wanted = setting.linear, needed(setting, "linear")
+def _plan_linear(setting: Setting, name: str) -> pd.DataFrame:
+    lin, wanted = setting.linear, needed(setting, name)
     missing = [run for run in wanted if not run.exists]
     here, theirs = "here", "in the paper"
     share = f"{lin.share:g} x the sum of squares over samples"
-    rates = ", ".join(f"{lr:g}" for lr in lin.lrs)
+    rates = ", ".join(f"{lr:g}" for lr in dict.fromkeys(run.arm.lr for run in wanted))
     scientific = {where: {"normalizer": "none, batch", "learning rate": rates} for where in (here, theirs)}
     nuisance = {here: {"seed (weights, data)": f"{len(lin.seeds)}"}, theirs: {"seed (weights, data)": "1"}}
     fixed = {

@@ -162,6 +162,16 @@ def test_covariate_shift_is_brute_force(norm, network):
         torch.testing.assert_close(shift.relative, (now - after).norm() / now.norm(), atol=1e-10, rtol=1e-7)
 
 
+def test_covariate_shift_where_a_gradient_vanishes():
+    """Behind a last layer of zeros nothing before it has a gradient, and nothing moves."""
+    model = linear("none")
+    with torch.no_grad():
+        model[-1].linear.weight.zero_()
+    shift = probes.covariate_shift(model, loss_of, *batch(), lr=0.1, layers=[2, 4])
+    assert shift[2].l2 == shift[2].cosine == 0 and shift[2].relative.isnan()
+    assert shift[4].l2 == 0 and shift[4].cosine == pytest.approx(1)
+
+
 def test_covariate_shift_of_the_first_layer_is_exactly_zero():
     shift = probes.covariate_shift(linear("batch"), loss_of, *batch(), lr=0.1, layers=[1, 3])
     assert shift[1].l2 == 0 and shift[3].l2 > 0
@@ -404,6 +414,7 @@ def test_no_step_is_no_distance_with_dropout_either():
     model = WithDropout()
     found = probes.along(model, loss_of, *batch(), etas=[0.0, 0.1])
     assert found.distances[0] == 0 < found.distances[1]
+    assert probes.sharpness(model, loss_of, *batch(), radius=1e-12).abs() < 1e-9
     outputs = []
     with probes.untouched(model.train()):
         for module in model:  # each dropout has a draw of its own
