@@ -148,7 +148,7 @@ def accuracy(model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"]
 
 
 def collect(rows: Iterable[Row]) -> dict[str, list]:
-    """Rows as columns `quantity, step, layer, eta, bin, value`, vectors spread out, each column fetched in one transfer.
+    """Rows as columns `quantity, step, layer, eta, bin, value`, vectors spread out, a column in one transfer.
 
     Rows may lie on a GPU and on the CPU, where eigenvalues come from.
     """
