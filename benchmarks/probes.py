@@ -13,7 +13,7 @@ from torch import nn
 
 from bnutils import data, norms, presets, probes, records
 
-ETAS = (0.05, 0.1, 0.2, 0.4)
+ETAS = [0.1 * eta for eta in presets.ETAS]
 NETWORKS = {"quick": {"batch": 64, "repeats": 20}, "paper": {"batch": 128, "repeats": 1}}
 
 
