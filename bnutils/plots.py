@@ -56,6 +56,7 @@ COLORS |= {"layer": "#DE164E", "group": "#640BA6", "instance": "#C8BC59", "weigh
 DASHES |= {"layer": (8, 1.5), "group": (4, 1, 1, 1), "instance": (2, 1), "weight": (1, 2), "rms": (7, 1, 3, 1)}
 
 EMPTY = "no runs on record"
+POINTS = 150  # of a curve over training, as many as the paper's have; with all of 15,000 a dashed line is a blot
 pd.set_option("display.max_colwidth", None)  # a table's words are shown whole
 
 sns.set_theme(
@@ -109,12 +110,13 @@ def curves(frame: pd.DataFrame, quantity: str, *, layer: int | None = None, ax: 
     """A quantity, of one layer where it has layers, over training: one line an arm, a band for the range of its seeds.
 
     The line is the mean over seeds, on a logarithmic axis the geometric mean. Colour and dashes tell the normalizer,
-    thickness the learning rate. A diverged run ends where it diverged, with a cross.
+    thickness the learning rate. At most `POINTS` steps are drawn. A diverged run ends where it diverged, with a cross.
     """
     ax = ax or plt.gca()
     rates = sorted(frame.lr.dropna().unique())
     rows = _rows(frame, quantity, layer)
     for (lr, norm, _), arm in _ordered(rows).groupby(["lr", "norm", "arm"], observed=True):
+        arm = arm[arm.step.isin(spread(arm.step, POINTS))]
         by_step = arm.groupby("step").value
         mean, low, high = _mean(arm, quantity), by_step.min(), by_step.max()
         wide = 1.4 + 1.4 * rates.index(lr)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgb
-from test_claims import arriving, diverging, frame, rows
+from test_claims import LENGTH, arriving, diverging, frame, rows
 
 from bnutils import claims, norms, plots, presets, runs, store
 from bnutils.quantities import QUANTITIES
@@ -428,6 +428,14 @@ def test_a_fan_has_a_line_for_each_step_the_mean_over_seeds_at_every_length():
         np.testing.assert_allclose(drawn, [[[0.1, 0.2], [0.2, 0.4]], [[0.1, 40.2], [0.2, 80.4]]])
         early, late = (sum(to_rgb(line.get_color())) for line in ax.lines)
         assert early < late
+
+
+def test_a_long_curve_is_drawn_at_some_of_its_steps_first_and_last_among_them():
+    values = np.linspace(0, 1, LENGTH + 1)
+    ax = plots.curves(frame([rows("none", 0.1, values, every=1)]), "smooth_accuracy")
+    x, y = ax.lines[0].get_data()
+    assert len(x) == plots.POINTS and (x[0], x[-1]) == (0, LENGTH) and max(np.diff(x)) - min(np.diff(x)) <= 1
+    np.testing.assert_array_equal(y, values[x])
 
 
 def test_every_seed_has_a_curve_and_the_network_a_point(measured):
