@@ -1434,6 +1434,13 @@ def find(name: str) -> Claim:
     return CLAIMS[name]
 
 
+def missed(name: str, setting: Any, paper: pd.DataFrame) -> str:
+    """In how many of the parts of a claim that the paper's own curves have they miss what is accepted: "2 of 6"."""
+    values = [(part, part.effect(paper).mean()) for part in find(name).parts(setting)]
+    known = [part.low < value < part.high for part, value in values if value == value]
+    return f"{known.count(False)} of {len(known)}"
+
+
 # ---- the judge -----------------------------------------------------------------------------------------------------
 
 

@@ -142,6 +142,12 @@ def _mean(rows: pd.DataFrame, quantity: str) -> pd.Series:
         return np.exp(np.log(rows.value.astype(float)).groupby(rows.step).mean())
 
 
+def _geometric(values: pd.Series) -> float:
+    """The geometric mean; of values with a zero among them 0."""
+    with np.errstate(divide="ignore"):
+        return np.exp(np.log(values.astype(float)).mean())
+
+
 def overlay(paper: pd.DataFrame, quantity: str, *, layer: int | None = None, ax: Axes | None = None) -> Axes:
     """The paper's own curves of a quantity over ours, in black, for as long as ours are: only where both are at one
     scale."""
@@ -324,8 +330,7 @@ def fans(*frames: pd.DataFrame, words: Sequence[str], steps: int = 21) -> np.nda
             mine = rows[rows.norm == norm]
             for step in spread(mine.step, steps):
                 at = mine[mine.step == step]
-                with np.errstate(divide="ignore"):
-                    line = np.exp(np.log(at.value.astype(float)).groupby(at.eta).mean())
+                line = at.groupby("eta").value.agg(_geometric)
                 ax.plot(line.index, line, color=tones(shade(step)), lw=1.0)
             _finish(ax, mine, r"step length $\eta$", "gradient_distance")
             ax.set_xscale("log")
@@ -365,7 +370,7 @@ def step_lengths(frame: pd.DataFrame, *, norm: str, step: int, ax: Axes | None =
     tones = sns.dark_palette(COLORS[norm], 4, reverse=True)
     for (name, words), tone, marker in zip(VARIANTS.items(), tones, "os^", strict=False):
         values = rows[rows.quantity == name].groupby("eta").value
-        middle = values.agg(lambda value: np.exp(np.log(value).mean()))
+        middle = values.agg(_geometric)
         ax.plot(middle.index, middle, color=tone, marker=marker, ms=4, lw=1.3, label=f"{NAMES[norm]}, {words}")
         ax.fill_between(middle.index, values.min(), values.max(), color=tone, alpha=0.15, lw=0)
     ax.set_xscale("log")
@@ -992,7 +997,7 @@ def by_layer(frame: pd.DataFrame, quantity: str, *, step: int, norm: str, ax: Ax
     tones = sns.light_palette(COLORS[norm], len(scales) + 2)[2:]
     for scale, tone, marker in zip(scales, tones, cycle("v<o>^sDP"), strict=False):
         values = rows[rows.scale == scale].astype({"layer": float, "value": float}).groupby("layer").value
-        middle = values.agg(lambda value: np.exp(np.log(value).mean()))
+        middle = values.agg(_geometric)
         style = {"color": tone, "dashes": DASHES[norm], "marker": marker, "ms": 4, "lw": 1.3}
         ax.plot(middle.index, middle, label=f"{NAMES[norm]}, scale {scale:g}", **style)
         ax.fill_between(middle.index, values.min(), values.max(), color=tone, alpha=0.2, lw=0)
@@ -1105,7 +1110,7 @@ def rescaling(frame: pd.DataFrame, quantity: str, *, ax: Axes | None = None) -> 
     _finish(ax, rows, "factor", quantity)
     if len(rows) and quantity == "eigenvalue":
         factors = np.array(sorted(rows.eta.unique()), dtype=float)
-        middle = np.exp(np.log(rows[rows.eta == 1].value.astype(float)).mean())
+        middle = _geometric(rows[rows.eta == 1].value)
         ax.plot(factors, middle / factors**2, color="0.6", lw=1, zorder=0, label="1 / factor²")
     ax.xaxis.set_major_formatter("{x:g}")
     return ax

@@ -54,22 +54,11 @@ PAPER_FIGURES = {"1a": 100, "1b": 1000, "2": 100, "3a": 100, "3b": 50, "4": 100,
 PAPER_FIGURES |= {"5a": 100, "5b": 50, "12": 100, "13": 50}
 # The experiment of ours that each is the counterpart of.
 COUNTERPARTS = {"1a": "speed", "1b": "speed", "2": "noise", "3a": "shift", "3b": "linear", "4": "landscape"}
-COUNTERPARTS |= {
-    "5a": "lp",
-    "5b": "linear_norms",
-    "8": "noise",
-    "10": "linear_landscape",
-    "12": "lp",
-    "13": "linear_norms",
-}
+COUNTERPARTS |= {"5a": "lp", "5b": "linear_norms", "8": "noise", "10": "linear_landscape"}
+COUNTERPARTS |= {"12": "lp", "13": "linear_norms"}
 # The experiments whose distributions are drawn; frames of the others come without densities, which fill memory.
 DRAWN = ("speed", "noise", "norms", "lp", "laboratory")
 PAPER_CURVES = Path(__file__).parents[1] / "book" / "paper" / "curves.csv"
-
-
-def speed(setting: Setting) -> pd.DataFrame:
-    """The paper's Fig. 1: without and with batch normalization at each learning rate, all seeds, as one tidy frame."""
-    return experiment(setting, "speed")
 
 
 def noise(setting: Setting) -> pd.DataFrame:
@@ -80,11 +69,6 @@ def noise(setting: Setting) -> pd.DataFrame:
 def shift(setting: Setting) -> pd.DataFrame:
     """The paper's Fig. 3a: how far gradients move when the layers before them do, at two learning rates."""
     return experiment(setting, "shift")
-
-
-def landscape(setting: Setting) -> pd.DataFrame:
-    """The paper's Figs 4 and 11 for the VGG: loss and gradient along the gradient, over training."""
-    return experiment(setting, "landscape")
 
 
 def deep_linear(setting: Setting) -> pd.DataFrame:
@@ -115,18 +99,13 @@ def linear_normalizers(setting: Setting) -> pd.DataFrame:
     return experiment(setting, "linear_norms")
 
 
-def robustness(setting: Setting) -> pd.DataFrame:
-    """Chapter 8's map: short trainings for each normalizer, learning rate, scale of the initial weights and seed."""
-    return experiment(setting, "robustness")
-
-
 def robustness_live(setting: Setting) -> pd.DataFrame:
     """The smaller map of chapter 8, with a seed that the other has not: `Map.live`."""
     return experiment(setting, "robustness_live")
 
 
 def shallow_minima(setting: Setting) -> pd.DataFrame:
-    """The same for a shallow network, with curvature also after rescaling its weights."""
+    """Chapter 9's shallow network: what lies around it, with curvature also after rescaling its weights."""
     return experiment(setting, "shallow")
 
 

@@ -168,7 +168,7 @@ def good_chapter():
         cell("lr: float = 0.1  # step length\npreset: str = 'quick'  # smoke or quick"),
         cell(IMPORT),
         text("## Idea"),
-        cell("frame = runs.speed(setting)"),
+        cell("frame = runs.noise(setting)"),
         cell("plots.loss(frame, unit='1 / step', other='n/a');", metadata={"mystnb": mystnb}),
         cell("widgets.data('fig-loss', frame, quantities=['loss'])"),
     ]

@@ -994,6 +994,15 @@ def test_residuals_are_those_of_logarithms():
     pd.testing.assert_frame_equal(table, pd.DataFrame(expected))
 
 
+def test_what_the_papers_curves_miss_of_a_claim_is_counted_over_the_parts_that_they_have():
+    setting, theirs = presets.get("quick"), runs.paper("10")
+    parts = claims.find("linear_landscape").parts(setting)
+    outside = [not part.low < part.effect(theirs).mean() < part.high for part in parts]
+    assert 0 < sum(outside) < len(outside)
+    assert claims.missed("linear_landscape", setting, theirs) == f"{sum(outside)} of {len(parts)}"
+    assert claims.missed("linear_landscape", setting, theirs[theirs.quantity == "beta_max"])[-4:] == "of 2"
+
+
 def test_the_distance_of_a_panel_is_that_of_its_points():
     """Three seeds at 1, 2, 3: the next run is expected within 2 +- 4.97; the paper at 2.5 is inside, at 8 outside."""
     paper = runs.paper("3a")

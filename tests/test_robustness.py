@@ -85,12 +85,12 @@ def test_parameters_reach_the_map():
 
 
 def test_a_map_is_measured_once_and_read(cache):
-    frame = runs.robustness(SMOKE)
+    frame = runs.experiment(SMOKE, "robustness")
     assert list(frame.columns) == store.COLUMNS and frame.attrs["missing"] == 0
     assert len(list(cache.iterdir())) == 12, "a record for each normalizer, seed and scale"
     trials = claims.trials(frame, least=0.5)
     assert len(trials) == 3 * 2 * 2 * 2 and trials.accuracy.between(0, 1).all() and trials.diverged.isna().all()
-    again = runs.robustness(SMOKE)
+    again = runs.experiment(SMOKE, "robustness")
     assert "measured now" not in again.attrs["source"]
     pd.testing.assert_frame_equal(again, frame, check_exact=True)
     looks = frame[frame.quantity == "layer_signal_norm"]
@@ -241,7 +241,7 @@ DRAWINGS = {
 def measured():
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
         patch.setenv("BNUTILS_CACHE", folder)
-        yield runs.robustness(SMOKE)
+        yield runs.experiment(SMOKE, "robustness")
 
 
 @pytest.mark.filterwarnings("error")

@@ -40,13 +40,13 @@ def one(setting, images, arm=None, seed=0) -> records.Run:
 
 
 def test_an_experiment_is_one_tidy_frame_measured_once(cache, setting):
-    frame = runs.speed(setting)
+    frame = runs.experiment(setting, "speed")
     assert list(frame.columns) == store.COLUMNS
     assert set(frame.quantity) <= set(QUANTITIES)
     assert set(frame.arm) == {"none 0.1", "batch 0.1", "none 0.5", "batch 0.5"} and set(frame.seed) == {0, 1}
     assert frame.attrs["missing"] == 0 and "8 measured now" in frame.attrs["source"]
     written = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
-    again = runs.speed(setting)
+    again = runs.experiment(setting, "speed")
     assert "measured now" not in again.attrs["source"] and "8 read from the local cache" in again.attrs["source"]
     pd.testing.assert_frame_equal(again, frame)
     runs.noise(setting)
@@ -130,10 +130,10 @@ def test_a_quantity_that_a_run_does_not_measure_changes_no_key(setting, images, 
 
 def test_a_published_run_is_read_and_not_measured_again(cache, setting, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "RESULTS", tmp_path / "results")
-    frame = runs.speed(setting)
+    frame = runs.experiment(setting, "speed")
     assert len(runs.publish(records.needed(setting, "speed"))) == 8
     shutil.rmtree(cache)
-    again = runs.speed(setting)
+    again = runs.experiment(setting, "speed")
     assert "measured now" not in again.attrs["source"] and "8 read from the published records" in again.attrs["source"]
     pd.testing.assert_frame_equal(again, frame)
     assert not cache.exists() and runs.plan(setting, "speed").loc["cost of those not kept yet", "here"] == "0 s"
@@ -163,10 +163,10 @@ def test_a_number_that_is_none_leaves_a_record_whole(tmp_path):
 
 
 def test_a_damaged_run_is_named_kept_aside_and_measured_again(cache, setting, capsys):
-    runs.speed(setting)
+    runs.experiment(setting, "speed")
     path = sorted(cache.iterdir())[0]
     path.write_bytes(path.read_bytes()[:100])
-    frame = runs.speed(setting)
+    frame = runs.experiment(setting, "speed")
     out = capsys.readouterr().out
     assert path.name in out and "measured again" in out and len(out.splitlines()) == 1
     assert "1 measured now" in frame.attrs["source"] and path.with_suffix(".damaged").exists()
@@ -175,7 +175,7 @@ def test_a_damaged_run_is_named_kept_aside_and_measured_again(cache, setting, ca
 def test_a_record_whose_rows_were_changed_is_not_used(cache, setting, images, tmp_path, monkeypatch, capsys):
     """One number changed in the file, the file still whole: here and among the published ones."""
     monkeypatch.setattr(store, "RESULTS", tmp_path / "results")
-    runs.speed(setting)
+    runs.experiment(setting, "speed")
     runs.publish(records.needed(setting, "speed"))
     run = one(setting, images)
     frame = store.load(run.path)
@@ -229,7 +229,7 @@ def test_a_killed_process_leaves_whole_runs_and_no_workers(cache):
 
 def test_a_costly_setting_says_what_is_missing_and_goes_on(cache, capsys):
     setting = presets.get("smoke", device="cpu", steps=100_000, minutes=0.01)
-    frame = runs.speed(setting)
+    frame = runs.experiment(setting, "speed")
     out = capsys.readouterr().out
     assert out.startswith("8 of 8 runs of preset smoke are missing") and "minutes" in out and len(out.splitlines()) == 1
     assert frame.empty and list(frame.columns) == store.COLUMNS and frame.attrs["missing"] == 8
@@ -433,7 +433,7 @@ def test_the_largest_complete_record_is_read_and_nothing_measured(cache, setting
     monkeypatch.setattr(store, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(runs, "ON_RECORD", [("quick", "digits"), ("smoke", "digits")])
     small = presets.get("smoke", dataset="digits")
-    runs.speed(small)
+    runs.experiment(small, "speed")
     runs.publish(records.needed(small, "speed")[:3])
     shutil.rmtree(cache)
     of, frame = runs.on_record("speed")
@@ -460,7 +460,7 @@ def test_every_complete_record_is_a_scale(cache, setting, tmp_path, monkeypatch)
     settings = [presets.get("smoke", dataset="digits", steps=steps) for steps in (8, 6, 4)]
     monkeypatch.setattr(runs, "_on_record", lambda: settings[:2])
     for each in settings[:2]:
-        runs.speed(each)
+        runs.experiment(each, "speed")
         runs.deep_linear(each)
     assert [each.schedule.steps for each, _ in runs.scales(settings[2], "speed")] == [8, 6, 4]
     assert [each.schedule.steps for each, _ in runs.scales(settings[2], "linear")] == [4]
@@ -471,8 +471,8 @@ def test_every_complete_record_is_a_scale(cache, setting, tmp_path, monkeypatch)
 
 
 def test_densities_come_with_what_draws_them(cache, setting):
-    assert "density" in set(runs.speed(setting).quantity)
-    landscape = runs.landscape(setting)
+    assert "density" in set(runs.experiment(setting, "speed").quantity)
+    landscape = runs.experiment(setting, "landscape")
     assert "density" not in set(landscape.quantity) and {"mean", "loss_along"} <= set(landscape.quantity)
 
 
